@@ -1,0 +1,160 @@
+"""Messages between the master and a worker.
+
+A channel is one end of a stream socketpair. A message is one line: a JSON array of
+the message's name and its fields. A line that is not a message is counted and
+skipped, so a scribble (by an app that writes to a wrong file descriptor, say) harms
+nobody.
+
+The end of the stream is a message too: for a worker it says that the master is
+gone, however it went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import astuple, dataclass
+from typing import ClassVar
+
+LONGEST_LINE = 64 * 1024
+"""Bytes. What is longer is no message of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something a worker tells the master."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """Lifespan startup is complete and the worker accepts connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving(Message):
+    """The worker has begun to drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed(Message):
+    """The app cannot be imported or started. See ``supervisor.events.BootFailure``."""
+
+    headline: str
+    where: str
+    details: str
+
+
+_BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in (Ready, Leaving, BootFailed)}
+
+
+def encode(message: Message) -> bytes:
+    """The line that carries ``message``."""
+    line = json.dumps([type(message).__name__, *astuple(message)])
+    return line.encode() + b"\n"
+
+
+def decode(line: bytes) -> Message | None:
+    """The message in ``line``, or None if there is none."""
+    try:
+        name, *values = json.loads(line)
+        if not all(isinstance(value, str) for value in values):
+            return None
+        return _BY_NAME[name](*values)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+class Channel:
+    """One end of the connection between the master and one worker."""
+
+    HANDFUL: ClassVar[int] = 16 * 1024
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._partial = b""
+        self.closed = False
+        """Whether the other end is gone."""
+        self.scribbles = 0
+        """Lines that were no messages."""
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """Two connected ends, close-on-exec. Raises OSError (EMFILE)."""
+        one, other = socket.socketpair()
+        return cls(one), cls(other)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send without ever blocking; what cannot be sent is lost.
+
+        The few messages there are fit the socket's buffer many times over, so only
+        a peer that is gone or stuck loses one.
+        """
+        try:
+            self._sock.sendall(encode(message))
+        except OSError:
+            self.closed = True
+
+    def receive(self) -> list[Message]:
+        """What has arrived by now. Sets ``closed`` at the end of the stream.
+
+        Reads a bounded handful, so that one talkative worker cannot keep the
+        master from its other work; the selector calls again.
+        """
+        try:
+            data = self._sock.recv(self.HANDFUL)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > LONGEST_LINE:
+            self._partial = b""
+            self.scribbles += 1
+        messages = [decode(line) for line in lines]
+        self.scribbles += messages.count(None)
+        return [message for message in messages if message is not None]
+
+    def receive_rest(self) -> list[Message]:
+        """Everything a dead worker has left behind, within reason."""
+        rest: list[Message] = []
+        for _ in range(64):
+            if self.closed:
+                break
+            rest += self.receive()
+        return rest
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def close_all_but(keep: set[int]) -> None:
+    """In a child, close every file descriptor that is the parent's own business.
+
+    Those are the close-on-exec ones: Python opens all of its own that way (PEP
+    446), while what the user handed down to the parent cannot be close-on-exec,
+    since it came through an exec. So the child keeps what a child that had been
+    exec'ed would have, and what is in ``keep``.
+    """
+    for fd in _open_fds():
+        try:
+            if fd not in keep and not os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:
+            pass  # it was the descriptor that listed the others
+
+
+def _open_fds() -> list[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return [int(name) for name in os.listdir(folder)]
+        except OSError:
+            continue
+    return list(range(3, 1024))

@@ -1,0 +1,1 @@
+"""The settings: each declared once, read and checked here."""

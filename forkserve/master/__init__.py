@@ -1,0 +1,1 @@
+"""The master process: the one loop, its signals, its listeners and its children."""

@@ -1,0 +1,78 @@
+"""All that the master asks of the operating system about processes.
+
+Small on purpose: the simulated one in the tests has the same three methods and
+passes the same tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from forkserve.master.signals import blocked
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A child that has been waited for.
+
+    ``code`` as in :attr:`subprocess.Popen.returncode`; ``peak_rss`` in bytes.
+    """
+
+    pid: int
+    code: int
+    peak_rss: int = 0
+
+
+class Kernel(Protocol):
+    """Processes, as the master sees them."""
+
+    def fork(self, child: Callable[[], NoReturn]) -> int:
+        """Run ``child`` in a new process; returns its pid. Raises OSError (EAGAIN)."""
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to a child that has not been reaped."""
+
+    def reap(self) -> list[Death]:
+        """Wait for every child that has ended by now; never blocks."""
+
+
+class Posix:
+    """The real one."""
+
+    def fork(self, child: Callable[[], NoReturn]) -> int:
+        # With signals let through, one could reach the child while it still has our
+        # handlers and our wake-up descriptor. The child unblocks them itself.
+        with blocked():
+            pid = os.fork()
+            if pid == 0:
+                child()
+            return pid
+
+    def signal(self, pid: int, number: int) -> None:
+        # The pid is an unreaped child's: it cannot be somebody else's by now.
+        os.kill(pid, number)
+
+    def reap(self) -> list[Death]:
+        deaths: list[Death] = []
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return deaths
+            if pid == 0:
+                return deaths
+            code = os.waitstatus_to_exitcode(status)
+            deaths.append(Death(pid, code, usage.ru_maxrss * 1024))
+
+
+def process_state(pid: int) -> str:
+    """What /proc says of a process in one word, or empty (proc_pid_stat(5))."""
+    words = {"T": "stopped", "t": "traced", "D": "waiting for a device", "R": "running"}
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return words.get(stat.read().rpartition(")")[2].split()[0], "")
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,332 @@
+"""What the master says: one line an event, for whoever reads it at 3 a.m.
+
+Each note of the supervisor has one function here that puts it into words: who, what,
+why, and what next.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from time import monotonic
+
+from forkserve.master import signals
+from forkserve.master.kernel import process_state
+from forkserve.scoreboard import Snapshot
+from forkserve.supervisor import actions as note
+from forkserve.supervisor.actions import Departure
+from forkserve.supervisor.events import BootFailure
+
+log = logging.getLogger("forkserve")
+
+_FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)-8s %(message)s"
+_DATE = "%Y-%m-%d %H:%M:%S"
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
+
+
+class StandardError(logging.Handler):
+    """Writes to standard error without ever waiting for it.
+
+    A full pipe whose reader sleeps, a closed descriptor or a full disk must not stop
+    the master; what cannot be written is counted and said later. A pipe that polls
+    as writable takes PIPE_BUF bytes without blocking (pipe(7)).
+    """
+
+    def __init__(self, colours: bool) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(_FORMAT, _DATE))
+        self._colours = colours
+        self.lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self._colours and record.levelname in _COLOURS:
+            text = f"{_COLOURS[record.levelname]}{text}\x1b[0m"
+        if self.lost:
+            text += f"\n({self.lost} log lines before this could not be written)"
+        if self._write(text.encode("utf-8", "replace") + b"\n"):
+            self.lost = 0
+        else:
+            self.lost += 1
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            poll = select.poll()
+            poll.register(2, select.POLLOUT)
+            while data:
+                ready = poll.poll(0)
+                if not ready or not ready[0][1] & select.POLLOUT:
+                    return False
+                data = data[os.write(2, data[: select.PIPE_BUF]) :]
+        except OSError:
+            return False
+        return True
+
+
+def configure(level: str) -> None:
+    """Send the master's log to standard error."""
+    log.handlers = [StandardError(colours=signals.stderr_is_a_terminal())]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """How a worker is called in the log, and what is known of it from outside."""
+
+    name: str
+    pid: int | None = None
+    seen: Snapshot | None = None
+
+
+class Logbook:
+    """Puts notes into words. ``who`` tells of a worker by its id."""
+
+    def __init__(self, who: Callable[[int], Person], urls: list[str], app: str) -> None:
+        self._who = who
+        self._urls = ", ".join(urls)
+        self._app = app
+
+    def opening(self, workers: int) -> None:
+        log.info(
+            "forkserve starts: master pid %d listens on %s and makes %s of %s",
+            os.getpid(),
+            self._urls,
+            _count(workers, "worker"),
+            self._app,
+        )
+
+    @singledispatchmethod
+    def tell(self, what: note.Note) -> None:
+        log.info("%r", what)
+
+    @tell.register
+    def _(self, what: note.WorkerServes) -> None:
+        log.info(
+            "%s is ready after %.2f s; %d ready, %d wanted",
+            self._who(what.worker_id).name,
+            what.after,
+            what.ready,
+            what.target,
+        )
+
+    @tell.register
+    def _(self, what: note.AllReady) -> None:
+        log.info(
+            "serving %s on %s: all %d workers are ready after %.2f s",
+            self._app,
+            self._urls,
+            what.workers,
+            what.after,
+        )
+
+    @tell.register
+    def _(self, what: note.WorkerOverdue) -> None:
+        person = self._who(what.worker_id)
+        if what.departure is Departure.HUNG:
+            log.error(
+                "%s hangs: its event loop has not turned for %g s%s; it is killed and replaced, "
+                "its stacks follow",
+                person.name,
+                what.limit,
+                _busy_with(person.seen),
+            )
+        elif what.departure is Departure.BOOT_TIMED_OUT:
+            log.error(
+                "%s is not ready after %g s (--boot-timeout); it is killed, its stacks follow",
+                person.name,
+                what.limit,
+            )
+        else:
+            log.warning(
+                "%s has not drained within %.1f s%s; it is killed",
+                person.name,
+                what.limit,
+                _busy_with(person.seen),
+            )
+
+    @tell.register
+    def _(self, what: note.WorkerImmortal) -> None:
+        person = self._who(what.worker_id)
+        state = process_state(person.pid) if person.pid else ""
+        doing = f" (it is {state})" if state else ""
+        log.error("%s was sent SIGKILL and is still there%s; trying again", person.name, doing)
+
+    @tell.register
+    def _(self, what: note.WorkerLeaves) -> None:
+        log.info("%s drains and leaves: %s", self._who(what.worker_id).name, what.because)
+
+    @tell.register
+    def _(self, what: note.WorkerGone) -> None:
+        person = self._who(what.worker_id)
+        next_ = f"; {what.next}" if what.next else ""
+        text = (
+            f"{person.name} {_ending(what)} after {_duration(what.age)}"
+            f"{_record(person.seen, what.planned)}{next_}"
+        )
+        if what.planned:
+            log.info("%s", text)
+        elif what.departure is Departure.FAILED_TO_BOOT and what.failure:
+            where = f" ({what.failure.where})" if what.failure.where else ""
+            log.error("%s: %s%s", text, what.failure.headline, where)
+        else:
+            log.error("%s%s", text, _block(what.stack))
+
+    @tell.register
+    def _(self, what: note.ForkRefused) -> None:
+        log.error(
+            "the system refused a new process (%s); trying again in %.1f s", what.error, what.delay
+        )
+
+    @tell.register
+    def _(self, what: note.BackingOff) -> None:
+        log.warning(
+            "workers keep dying young (%d times in a row); the next is made in %.1f s",
+            what.rounds,
+            what.delay,
+        )
+
+    @tell.register
+    def _(self, what: note.ReloadBegins) -> None:
+        instead = f", instead of generation {what.superseded}" if what.superseded else ""
+        meanwhile = (
+            f"; generation {what.serving} keeps serving until a worker of it is ready"
+            if what.serving
+            else ""
+        )
+        log.info("reload: generation %d is tried%s%s", what.generation, instead, meanwhile)
+
+    @tell.register
+    def _(self, what: note.GenerationAccepted) -> None:
+        log.info(
+            "reload: generation %d can serve (worker %d is ready); %s of older generations "
+            "to replace, at most %d at a time",
+            what.generation,
+            what.canary,
+            _count(what.to_replace, "worker"),
+            what.surge,
+        )
+
+    @tell.register
+    def _(self, what: note.ReloadDone) -> None:
+        log.info(
+            "reload done: all %d workers are of generation %d after %.2f s",
+            what.workers,
+            what.generation,
+            what.after,
+        )
+
+    @tell.register
+    def _(self, what: note.GenerationDropped) -> None:
+        log.error(
+            "reload failed: generation %d is dropped and generation %d keeps serving. %s",
+            what.generation,
+            what.serving,
+            _reason(what.failure),
+        )
+
+    @tell.register
+    def _(self, what: note.FirstBootFailed) -> None:
+        log.critical("cannot start %s. %s", self._app, _reason(what.failure))
+
+    @tell.register
+    def _(self, what: note.Scaled) -> None:
+        log.info("%s wanted now (before: %d)", _count(what.target, "worker"), what.before)
+
+    @tell.register
+    def _(self, what: note.ScaleRefused) -> None:
+        log.warning(
+            "%d workers cannot be had: between %d and %d are possible",
+            what.target,
+            what.lowest,
+            what.highest,
+        )
+
+    @tell.register
+    def _(self, what: note.Ignored) -> None:
+        log.info("%s ignored: %s", what.request, what.because)
+
+    @tell.register
+    def _(self, what: note.Stopping) -> None:
+        workers = _count(what.workers, "worker")
+        if what.limit:
+            log.info(
+                "stopping because of %s: %s may finish within %.1f s",
+                what.because,
+                workers,
+                what.limit,
+            )
+        else:
+            log.warning("stopping at once because of %s: killing %s", what.because, workers)
+
+    @tell.register
+    def _(self, what: note.LivenessExcused) -> None:
+        log.warning(
+            "the master itself did not run for %.1f s; no worker is judged by its heartbeat "
+            "this round",
+            what.late,
+        )
+
+    @tell.register
+    def _(self, what: note.Stopped) -> None:
+        log.info("stopped after %.2f s, exit code %d", what.after, what.code)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, _ = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _ending(what: note.WorkerGone) -> str:
+    number = what.exit.signal
+    how = f"was ended by {signals.name(number)}" if number else f"exited with {what.exit.code}"
+    if what.departure is Departure.DRAINED and not number and what.exit.code == 0:
+        return "has left"
+    if what.departure is Departure.CRASHED:
+        return how
+    return f"{how} ({what.departure.value})"
+
+
+def _record(seen: Snapshot | None, planned: bool) -> str:
+    if seen is None:
+        return ""
+    busy = "" if planned and not seen.in_flight else _busy_with(seen)
+    return f" and {_count(seen.requests, 'request')}{busy}"
+
+
+def _busy_with(seen: Snapshot | None) -> str:
+    if seen is None or not seen.in_flight:
+        return ""
+    others = f" and {seen.in_flight - 1} more" if seen.in_flight > 1 else ""
+    since = monotonic() - seen.serving_since
+    return f", serving {seen.serving} for {since:.1f} s{others}"
+
+
+def _reason(failure: BootFailure) -> str:
+    where = f" ({failure.where})" if failure.where else ""
+    return f"{failure.headline}{where}{_block(failure.details)}"
+
+
+def _block(text: str) -> str:
+    return "\n" + textwrap.indent(text, "    ") if text else ""
+
+
+def to_stderr(sentence: str) -> None:
+    """Say one sentence to the user at the command line."""
+    try:
+        print(f"forkserve: {sentence}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass

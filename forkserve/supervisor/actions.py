@@ -1,0 +1,255 @@
+"""What the supervisor can want done.
+
+*Deeds* change the world; *notes* are facts for the log. Both are returned in the
+order in which they are to be performed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from forkserve.supervisor.events import BootFailure, Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something for the master to do."""
+
+
+# Deeds.
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(Action):
+    """Make a worker. The result is ``Forked`` or ``ForkFailed``."""
+
+    worker_id: int
+    generation: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Action):
+    """Ask a worker to finish what it has accepted and to leave.
+
+    ``patient``: idle keep-alive connections stay open for the keep-alive time, so
+    that a request already on its way is answered. Otherwise they close at once.
+    """
+
+    worker_id: int
+    pid: int
+    patient: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DumpStacks(Action):
+    """Have a worker's fault handler write its Python stacks."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Action):
+    """SIGKILL."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseListeners(Action):
+    """The master lets go of its listening sockets; the workers keep theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Action):
+    """The master exits: nobody is left."""
+
+    code: int
+
+
+# Notes.
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Action):
+    """A fact for the log."""
+
+
+class Departure(Enum):
+    """Why a worker went."""
+
+    CRASHED = "crashed"
+    FAILED_TO_BOOT = "failed to boot"
+    BOOT_TIMED_OUT = "was not ready in time"
+    HUNG = "hung"
+    DRAINED = "drained"
+    CUT_OFF = "did not drain in time"
+    LEFT = "left by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerServes(Note):
+    """A worker became ready, ``after`` seconds from its fork."""
+
+    worker_id: int
+    after: float
+    ready: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOverdue(Note):
+    """A worker will be killed: hung, not ready in time, or not drained in time."""
+
+    worker_id: int
+    departure: Departure
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerImmortal(Note):
+    """SIGKILL was sent a while ago and the process is still there."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeaves(Note):
+    """A worker was asked to leave, or leaves by itself."""
+
+    worker_id: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone(Note):
+    """A worker's end, and what happens next."""
+
+    worker_id: int
+    departure: Departure
+    exit: Exit
+    age: float
+    planned: bool
+    stack: str = ""
+    failure: BootFailure | None = None
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRefused(Note):
+    """The operating system refused a fork; it is tried again in ``delay`` seconds."""
+
+    error: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff(Note):
+    """Workers die young again and again; the next one waits ``delay`` seconds."""
+
+    delay: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllReady(Note):
+    """Every wanted worker is ready for the first time."""
+
+    workers: int
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadBegins(Note):
+    """A new generation is tried with one worker; the old one keeps serving."""
+
+    generation: int
+    serving: int | None
+    superseded: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationAccepted(Note):
+    """The canary is ready: the generation counts from now on."""
+
+    generation: int
+    canary: int
+    to_replace: int
+    surge: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadDone(Note):
+    """Every worker is of the new generation."""
+
+    generation: int
+    workers: int
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDropped(Note):
+    """The new generation cannot boot; the old one keeps serving."""
+
+    generation: int
+    serving: int
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class FirstBootFailed(Note):
+    """No worker was ever ready and the app cannot boot: the master gives up."""
+
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled(Note):
+    """Another number of workers is wanted."""
+
+    target: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRefused(Note):
+    """The wanted number of workers is out of bounds; nothing changed."""
+
+    target: int
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored(Note):
+    """A request that makes no sense now, and why."""
+
+    request: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(Note):
+    """The master stops. ``limit``: seconds until what is left is killed."""
+
+    because: str
+    workers: int
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessExcused(Note):
+    """The master was not running itself, so no worker is judged this round."""
+
+    late: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Note):
+    """Everyone has left."""
+
+    code: int
+    after: float

@@ -1,0 +1,151 @@
+"""What can happen to the master. Every event carries the time it was seen.
+
+``now`` is always ``time.monotonic()`` of the master, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at ``now`` (monotonic seconds)."""
+
+    now: float
+
+
+# What the user or the operating system asks of the master.
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The master has its listeners and begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested(Event):
+    """Replace every worker by one with the code that is on disk now (SIGHUP)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequested(Event):
+    """So many workers more or, below zero, fewer (SIGTTIN, SIGTTOU)."""
+
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateRequested(Event):
+    """Stop gracefully (SIGTERM); ``because`` names who asked, for the log."""
+
+    because: str = "SIGTERM"
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptRequested(Event):
+    """Ctrl-C (SIGINT): stop gracefully the first time, at once the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuitRequested(Event):
+    """Stop at once (SIGQUIT)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """The master itself had been stopped and goes on (SIGCONT)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm(Event):
+    """A deadline has passed.
+
+    ``beats`` holds the last heartbeat of each worker, by worker id, as the
+    scoreboard showed it at ``now``; workers that have not beaten are left out.
+    """
+
+    beats: Mapping[int, float] = field(default_factory=dict)
+
+
+# What came of a Fork action.
+
+
+@dataclass(frozen=True, slots=True)
+class Forked(Event):
+    """The worker exists, as this process."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed(Event):
+    """The operating system refused the fork (EAGAIN, ENOMEM, EMFILE)."""
+
+    worker_id: int
+    error: str
+
+
+# What a worker says, and how it ends.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(Event):
+    """Lifespan startup is complete and the worker accepts connections."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailure:
+    """Why a worker could not start.
+
+    ``headline`` is one sentence; ``where`` the user's own ``file:line`` or empty;
+    ``details`` the last lines of the traceback, or of the stack, or empty.
+    """
+
+    headline: str
+    where: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBootFailed(Event):
+    """The worker's app could not be imported or started; the worker will exit."""
+
+    worker_id: int
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeaving(Event):
+    """The worker drains without having been asked by the master (TERM by hand)."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its exit code or, negative, the signal that killed it.
+
+    The convention of :attr:`subprocess.Popen.returncode`.
+    """
+
+    code: int
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that killed the process, if one did."""
+        return -self.code if self.code < 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited(Event):
+    """The worker is gone and has been waited for."""
+
+    worker_id: int
+    exit: Exit
+    stack: str = ""
+    """What the worker's fault handler wrote before the end, if anything."""

@@ -1,0 +1,156 @@
+"""The record of facts, and the policy it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from forkserve.supervisor.actions import Departure
+from forkserve.supervisor.backoff import Backoff
+from forkserve.supervisor.events import BootFailure
+
+FOREVER = float("inf")
+
+
+class Phase(Enum):
+    """Where a worker is in its life. It only ever moves down this list."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    KILLED = "killed"
+    EXITED = "exited"
+
+
+class Stage(Enum):
+    """Where the master is in its own life. It only ever moves down this list."""
+
+    BOOTING = "booting"
+    """No worker was ever ready: an app that cannot boot ends the master."""
+
+    SERVING = "serving"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that the supervisor decides by. All times in seconds."""
+
+    workers: int = 1
+    surge: int = 1
+    """How many workers above the target may be starting or ready while replacing."""
+
+    timeout: float = 30.0
+    """A ready worker whose loop has not beaten for so long is hung; 0: never."""
+
+    boot_timeout: float = 120.0
+    """A worker that is not ready after so long is killed; 0: never."""
+
+    graceful_timeout: float = 30.0
+    """A draining worker cancels what is left after so long."""
+
+    cutoff_grace: float = 0.8
+    """... and is killed so much later."""
+
+    abort_timeout: float = 2.0
+    """A worker that leaves before it was ever ready serves nobody, and is killed
+    after so long."""
+
+    dump_grace: float = 1.0
+    """Between the request for a stack dump and the SIGKILL."""
+
+    kill_retry: float = 5.0
+    """A killed process that is still there after so long gets SIGKILL again."""
+
+    most_workers: int = 512
+    seed: int = 0
+    """Makes the jitter of one instance differ from the next's."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """What the master knows of one worker."""
+
+    id: int
+    generation: int
+    slot: int
+    phase: Phase
+    born: float
+    deadline: float
+    """When the phase must be over."""
+
+    pid: int | None = None
+    """None until the fork has been confirmed."""
+
+    ready_at: float | None = None
+    beat: float = 0.0
+    """When its event loop last turned, as far as is known."""
+
+    departure: Departure | None = None
+    """Why it leaves, once that is known; until then an exit is a crash."""
+
+    killed_at: float | None = None
+    """When SIGKILL was last sent."""
+
+    failure: BootFailure | None = None
+    patient: bool = True
+
+    @property
+    def staying(self) -> bool:
+        """Whether it is, or is about to be, capacity."""
+        return self.phase in (Phase.STARTING, Phase.READY)
+
+
+@dataclass(slots=True)
+class State:
+    """Every fact there is. ``workers`` is ordered by age, the oldest first."""
+
+    target: int
+    stage: Stage = Stage.BOOTING
+    workers: dict[int, Worker] = field(default_factory=dict)
+    backoff: Backoff = field(default_factory=Backoff)
+
+    current: int = 0
+    """The generation that serves; 0 until a worker of the first one was ready."""
+
+    trial: int | None = None
+    """The generation that is being tried with a canary, if any."""
+
+    newest: int = 0
+    """The highest generation number given so far."""
+
+    deaths_in_trial: int = 0
+    """Workers of the trial that something killed before they were ready."""
+
+    last_id: int = 0
+    started_at: float = 0.0
+    all_ready_once: bool = False
+    reload_began: float | None = None
+    stop_began: float | None = None
+    interrupts: int = 0
+    exit_code: int = 0
+
+    @property
+    def stopping(self) -> bool:
+        return self.stage in (Stage.STOPPING, Stage.STOPPED)
+
+    @property
+    def wanted_generation(self) -> int:
+        """The generation that ordinary workers should be of."""
+        return self.current or self.newest
+
+    def staying(self) -> list[Worker]:
+        return [w for w in self.workers.values() if w.staying]
+
+    def in_phase(self, phase: Phase) -> list[Worker]:
+        return [w for w in self.workers.values() if w.phase is phase]
+
+    def leaving(self) -> int:
+        return sum(not w.staying for w in self.workers.values())
+
+    def free_slots(self) -> Iterator[int]:
+        """Slots nobody uses, the lowest first."""
+        taken = {w.slot for w in self.workers.values()}
+        return (slot for slot in range(len(taken) + 1) if slot not in taken)

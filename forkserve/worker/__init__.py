@@ -1,0 +1,1 @@
+"""A worker process: uvicorn.Server on the shared socket, heartbeat and draining."""

@@ -1,0 +1,83 @@
+"""From the fork to the exit of a worker.
+
+Nothing of uvicorn is imported here but in the child: the master stays small, and a
+reload brings a new uvicorn too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from forkserve.channel import Channel, close_all_but
+from forkserve.config.settings import Settings
+from forkserve.scoreboard import Row
+from forkserve.worker import lifeline
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker gets from its parent."""
+
+    worker_id: int
+    generation: int
+    slot: int
+    settings: Settings
+    sockets: Sequence[socket.socket]
+    channel: Channel
+    row: Row
+    last_words: int
+    """A file for the fault handler; the master reads it after the worker's end."""
+
+    master_pid: int
+
+    def fds(self) -> set[int]:
+        return {self.channel.fileno(), self.last_words, *(s.fileno() for s in self.sockets)}
+
+
+def run(job: Job) -> NoReturn:
+    """Be a worker. Called in the new child, with every signal blocked; never returns.
+
+    Leaves by ``os._exit``: the child is a copy of its parent in the middle of the
+    parent's work, and none of the parent's clean-up code may run in it.
+    """
+    code = 1
+    try:
+        become_a_worker(job)
+        from forkserve.worker.serve import serve
+
+        code = serve(job)
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(code)
+
+
+def become_a_worker(job: Job) -> None:
+    """Undo what the fork has copied, before anything else can happen."""
+    signal.set_wakeup_fd(-1)  # else our signals would show up in the master's loop
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, None):
+            signal.signal(number, signal.SIG_DFL)
+    close_all_but(job.fds())
+    lifeline.die_with_the_master(job.master_pid)
+    lifeline.write_stacks_to(job.last_words)
+    lifeline.leave_the_terminal_to_the_master()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, or its reader has gone

@@ -1,0 +1,141 @@
+"""``uvicorn.Server`` as a worker needs it: it says when it is ready, beats, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from forkserve.channel import Leaving, Ready
+from forkserve.worker import lifeline
+
+if TYPE_CHECKING:
+    from forkserve.worker.birth import Job
+
+BEAT = 1.0
+"""Seconds between two heartbeats, at most; an idle worker wakes no oftener."""
+
+BEATS_A_TIMEOUT = 5
+"""However short the liveness timeout is, so many beats fit into it."""
+
+
+class Connections(set[Any]):
+    """uvicorn's set of open connections, which tells when it becomes empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty = asyncio.Event()
+
+    def discard(self, connection: Any) -> None:
+        super().discard(connection)
+        if not self:
+            self.empty.set()
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves on the sockets that the master listens on, until it is told to leave."""
+
+    def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._job = job
+        self._on_ready = on_ready
+        self._connections = Connections()
+        self.server_state.connections = self._connections
+        self._leave = asyncio.Event()
+        self._hurry = asyncio.Event()
+        timeout = job.settings.timeout
+        self._beat_every = min(BEAT, timeout / BEATS_A_TIMEOUT) if timeout else BEAT
+
+    # -- uvicorn's own steps, in their order ------------------------------------------
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours: uvicorn would raise them again when all is done."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main_task = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_leave)
+        self._loop.add_reader(self._job.channel.fileno(), self._hear_the_master)
+        await super().startup(sockets)
+        self._on_ready()
+        self._job.row.beat(monotonic())
+        self._job.channel.send(Ready())
+
+    async def main_loop(self) -> None:
+        # Tick 0 is the one at which uvicorn renews the Date header.
+        while not await self.on_tick(0):
+            self._job.row.beat(monotonic())
+            await _first_of(self._beat_every, self._leave)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain: accept nothing new, answer the rest, tell clients to go, and end.
+
+        An idle keep-alive connection stays open for the keep-alive time, and what
+        comes on it is answered, so that a request already on its way is not reset.
+        """
+        settings = self._job.settings
+        deadline = monotonic() + settings.graceful_timeout
+        self._stop_accepting(sockets or [])
+        # In place, so that responses already under way say it too.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        if self._connections:
+            self._connections.empty.clear()
+            patience = min(settings.keep_alive, settings.graceful_timeout)
+            await _first_of(patience, self._connections.empty, self._hurry)
+        left = max(0.0, deadline - monotonic())
+        self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
+        await super().shutdown(sockets)
+
+    def _stop_accepting(self, sockets: list[socket.socket]) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+
+    # -- being told to leave ----------------------------------------------------------
+
+    def _asked_to_leave(self, signum: int, frame: FrameType | None) -> None:
+        # A signal handler and not the loop's, since it runs in a blocked loop too.
+        if lifeline.is_orphan(self._job.master_pid):
+            self._make_sure_it_ends()
+        self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
+
+    def _hear_the_master(self) -> None:
+        self._job.channel.receive()
+        if self._job.channel.closed:  # the master is gone
+            self._loop.remove_reader(self._job.channel.fileno())
+            self._make_sure_it_ends()
+            self.drain(patient=True)
+
+    def _make_sure_it_ends(self) -> None:
+        lifeline.end_anyway_after(self._job.settings.graceful_timeout + 1.0)
+
+    def drain(self, patient: bool) -> None:
+        """Begin to leave. ``patient``: idle clients get the keep-alive time."""
+        if not patient:
+            self._hurry.set()
+        if self.should_exit:
+            return
+        self.should_exit = True
+        self._leave.set()
+        self._job.channel.send(Leaving())
+        if not self.started and self._main_task is not None:
+            self._main_task.cancel()  # in lifespan startup: there is nobody to wait for
+
+
+async def _first_of(seconds: float, *events: asyncio.Event) -> None:
+    """Return at the first of ``events``, or after ``seconds``."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

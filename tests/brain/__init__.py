@@ -1,0 +1,1 @@
+"""The supervisor by itself: stories, exhaustive search, and random search."""

@@ -1,0 +1,184 @@
+"""The vocabulary of the stories: events in, actions out, one row each.
+
+A row reads ``at(when, what happens, *what the supervisor does)``. Deeds are given
+as they must be, notes by their type, both in the order in which they come. The
+process of worker 7 is always pid 1007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from forkserve.supervisor import Policy, Supervisor
+from forkserve.supervisor import actions as do
+from forkserve.supervisor import events as on
+from forkserve.supervisor.actions import Action, Note
+from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.state import FOREVER
+
+Happening = Callable[[float], Event]
+Expected = Action | type[Note]
+N = TypeVar("N", bound=Note)
+
+FAILURE = BootFailure("ImportError: no module named 'demo'", "demo_app.py:3")
+
+
+def pid_of(worker_id: int) -> int:
+    return 1000 + worker_id
+
+
+# What happens. Those without arguments are used as they stand: ``at(0, start, ...)``.
+
+
+def start(now: float) -> Event:
+    return on.Started(now)
+
+
+def reload(now: float) -> Event:
+    return on.ReloadRequested(now)
+
+
+def ttin(now: float) -> Event:
+    return on.ScaleRequested(now, +1)
+
+
+def ttou(now: float) -> Event:
+    return on.ScaleRequested(now, -1)
+
+
+def term(now: float) -> Event:
+    return on.TerminateRequested(now)
+
+
+def interrupt(now: float) -> Event:
+    return on.InterruptRequested(now)
+
+
+def quit_(now: float) -> Event:
+    return on.QuitRequested(now)
+
+
+def resumed(now: float) -> Event:
+    return on.Resumed(now)
+
+
+def alarm(*beating: int) -> Happening:
+    """A deadline has passed; the loops of these workers have just turned."""
+    return lambda now: on.Alarm(now, dict.fromkeys(beating, now))
+
+
+def born(worker_id: int) -> Happening:
+    return lambda now: on.Forked(now, worker_id, pid_of(worker_id))
+
+
+def refused(worker_id: int) -> Happening:
+    return lambda now: on.ForkFailed(now, worker_id, "EAGAIN")
+
+
+def ready(worker_id: int) -> Happening:
+    return lambda now: on.WorkerReady(now, worker_id)
+
+
+def boot_fails(worker_id: int) -> Happening:
+    return lambda now: on.WorkerBootFailed(now, worker_id, FAILURE)
+
+
+def leaving(worker_id: int) -> Happening:
+    return lambda now: on.WorkerLeaving(now, worker_id)
+
+
+def exits(worker_id: int, code: int = 0) -> Happening:
+    """An exit code or, negative, a signal."""
+    return lambda now: on.WorkerExited(now, worker_id, Exit(code))
+
+
+# What the supervisor does.
+
+
+def fork(worker_id: int, generation: int = 1, slot: int | None = None) -> Action:
+    """A slot that is not given is the one that worker has if nobody ever left."""
+    return do.Fork(worker_id, generation, worker_id - 1 if slot is None else slot)
+
+
+def drain(worker_id: int, *, patient: bool = True) -> Action:
+    return do.Drain(worker_id, pid_of(worker_id), patient)
+
+
+def dump(worker_id: int) -> Action:
+    return do.DumpStacks(worker_id, pid_of(worker_id))
+
+
+def kill(worker_id: int) -> Action:
+    return do.Kill(worker_id, pid_of(worker_id))
+
+
+close = do.CloseListeners()
+
+
+def leave(code: int = 0) -> Action:
+    return do.Leave(code)
+
+
+# The teller.
+
+
+@dataclass(frozen=True)
+class Row:
+    when: float
+    happening: Happening
+    expected: tuple[Expected, ...]
+
+
+def at(when: float, happening: Happening, *expected: Expected) -> Row:
+    return Row(when, happening, expected)
+
+
+class Story:
+    """A supervisor and what has happened to it so far."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.brain = Supervisor(policy)
+        self.said: list[Action] = []
+        """What it did at the last event."""
+
+    def tell(self, *rows: Row) -> Story:
+        for row in rows:
+            event = row.happening(row.when)
+            if isinstance(event, on.Alarm):
+                assert self.brain.next_deadline() <= row.when, f"no alarm is due at {row.when}"
+            self.said = self.brain.handle(event)
+            got = [type(a) if isinstance(a, Note) else a for a in self.said]
+            assert got == list(row.expected), f"at {row.when}: {event}"
+        return self
+
+    def last(self, kind: type[N]) -> N:
+        """The one note of that kind in the last answer."""
+        (note,) = [a for a in self.said if isinstance(a, kind)]
+        return note
+
+    @property
+    def next_alarm(self) -> float:
+        return self.brain.next_deadline()
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether nothing is due ever."""
+        return self.next_alarm == FOREVER
+
+
+def new(workers: int, **policy: float) -> Story:
+    """A master that has not begun."""
+    return Story(Policy(workers=workers, **policy))  # type: ignore[arg-type]
+
+
+def serving(workers: int, **policy: float) -> Story:
+    """A master whose workers 1, 2, ... were all ready at second 1."""
+    story = new(workers, **policy)
+    story.brain.handle(on.Started(0.0))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.Forked(0.1, worker_id, pid_of(worker_id)))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.WorkerReady(1.0, worker_id))
+    return story

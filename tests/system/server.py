@@ -1,0 +1,259 @@
+"""The vocabulary of the system tests: a real forkserve, real signals, real requests.
+
+Everything waits on events: a line of the log, the end of a process, an answer. No
+test sleeps to give something time to happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds until a wait is given up; far beyond what even a loaded machine needs."""
+
+APP = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    body = f"VERSION {os.getpid()}".encode()
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+class Server:
+    """A running ``forkserve`` and its log."""
+
+    def __init__(self, folder: Path, *options: str, app: str = "app:app") -> None:
+        self.folder = folder
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self._seen_pids: set[int] = set()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                for pid in re.findall(r"worker \d+ \(pid (\d+),", line):
+                    self._seen_pids.add(int(pid))
+                self._news.notify_all()
+        with self._news:
+            self.lines.append("<end of log>")
+            self._news.notify_all()
+
+    # -- waiting --------------------------------------------------------------------
+
+    def wait_for_log(self, pattern: str, *, since: int = 0, times: int = 1) -> re.Match[str]:
+        """The ``times``-th line from number ``since`` on that matches ``pattern``."""
+        deadline = monotonic() + PATIENCE
+        with self._news:
+            while True:
+                found = [m for line in self.lines[since:] if (m := re.search(pattern, line))]
+                if len(found) >= times:
+                    return found[times - 1]
+                left = deadline - monotonic()
+                ended = self.lines and self.lines[-1] == "<end of log>"
+                if ended or left <= 0 or not self._news.wait(left):
+                    raise AssertionError(f"no {pattern!r} in the log:\n{self.log}")
+
+    def wait_until_ready(self) -> Server:
+        self.wait_for_log(r"workers are ready after")
+        return self
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        """Until ``condition`` holds; it is looked at again whenever the log grows, and
+        every few milliseconds for what leaves no trace there."""
+        deadline = monotonic() + PATIENCE
+        with self._news:
+            while not condition():
+                if monotonic() > deadline:
+                    raise AssertionError(f"never {what}:\n{self.log}")
+                self._news.wait(0.02)
+
+    def wait_for_exit(self) -> int:
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    # -- looking --------------------------------------------------------------------
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def mark(self) -> int:
+        """The number of the next log line, for ``since``."""
+        with self._news:
+            return len(self.lines)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_for_log(r"listens on http://127\.0\.0\.1:(\d+)")[1])
+
+    def worker_pids(self) -> set[int]:
+        """The master's living children, as the kernel has them."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return {int(pid) for pid in children.read_text().split() if not is_zombie(int(pid))}
+        return set()
+
+    def zombies(self) -> set[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return {int(pid) for pid in children if is_zombie(int(pid))}
+
+    def fds(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    # -- doing ----------------------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def write(self, source: str, name: str = "app.py") -> None:
+        """Deploy ``source``: put it in place at once, as a careful deployment does."""
+        temporary = self.folder / f".{name}.new"
+        temporary.write_text(source)
+        temporary.replace(self.folder / name)
+
+    def get(self, path: str = "/", timeout: float = PATIENCE) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def reload(self) -> str:
+        """HUP, and wait for the verdict."""
+        since = self.mark()
+        self.signal(signal.SIGHUP)
+        return self.wait_for_log(r"reload (done|failed)", since=since)[1]
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait_for_exit()
+
+    def clean_up(self) -> None:
+        """Kill what is left of it, by pid, and say whether anything was."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        for pid in self._seen_pids:
+            if is_forkserve(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._reader.join(PATIENCE)
+        if self.process.stderr:
+            self.process.stderr.close()
+
+
+class Load:
+    """A steady load from several clients; ``failed`` holds what went wrong."""
+
+    def __init__(self, server: Server, clients: int = 4, keep_alive: bool = False) -> None:
+        self.failed: list[str] = []
+        self.answers: list[str] = []
+        self._port = server.port
+        self._keep_alive = keep_alive
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        while not self._stop.is_set():
+            try:
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                body = response.read().decode()
+                if response.status == 200:
+                    self.answers.append(body)
+                else:
+                    self.failed.append(f"{response.status} {body}")
+                if not self._keep_alive:
+                    connection.close()
+            except (OSError, http.client.HTTPException) as exc:
+                self.failed.append(repr(exc))
+                connection.close()
+        connection.close()
+
+
+def state_of(pid: int) -> str:
+    """The letter of proc_pid_stat(5), or empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_zombie(pid: int) -> bool:
+    return state_of(pid) == "Z"
+
+
+def is_gone(pid: int) -> bool:
+    return state_of(pid) in ("", "Z", "X")
+
+
+def is_forkserve(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"forkserve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def port_is_free(port: int) -> bool:
+    listening = subprocess.run(
+        ["cat", "/proc/net/tcp"], capture_output=True, text=True, check=True
+    ).stdout
+    return not re.search(rf":{port:04X} \S+ 0A ", listening)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str, app: str = "app:app") -> Iterator[Server]:
+    server = Server(folder, *options, app=app)
+    try:
+        yield server
+    finally:
+        server.clean_up()
