@@ -1,4 +1,7 @@
-"""A small service to try forkserve with: ``forkserve -w 4 demo_app:app``."""
+"""A small app to try forkserve with: ``forkserve demo_app:app``.
+
+``DEMO_LATENCY`` is how many seconds a prediction takes (2 unless told otherwise).
+"""
 
 import asyncio
 import logging
@@ -6,25 +9,22 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import Body, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 
 logging.basicConfig(
-    level=logging.INFO, format="%(asctime)s [%(process)d] %(levelname)-8s %(message)s"
+    level=logging.INFO, format="%(asctime)s [%(process)d] %(levelname)s %(message)s"
 )
-log = logging.getLogger("demo_app")
-
-LATENCY = float(os.environ.get("DEMO_LATENCY", "2"))
-"""Seconds that a prediction takes."""
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    log.info("demo_app: startup")
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    logger.info("demo app: starting")
     yield
-    log.info("demo_app: shutdown")
+    logger.info("demo app: stopped")
 
 
 app = FastAPI(title="forkserve demo", lifespan=lifespan)
@@ -41,35 +41,34 @@ async def pid() -> dict[str, int]:
 
 
 @app.post("/predict")
-async def predict(payload: Any = Body(None)) -> dict[str, Any]:
-    # On purpose: most models compute in native code and block the event loop.
-    time.sleep(LATENCY)
+async def predict(data: Annotated[Any, Body()] = None) -> dict[str, Any]:
+    # Blocks the whole event loop, on purpose: so does an ML model called from an async
+    # handler. This worker answers nothing else meanwhile; the other workers do.
+    time.sleep(float(os.environ.get("DEMO_LATENCY", "2")))
     return {
-        "prediction": len(str(payload)),
+        "prediction": len(str(data)),
         "processed_by_worker_pid": os.getpid(),
-        "input": payload,
+        "input": data,
     }
 
 
 @app.get("/events")
-async def events() -> StreamingResponse:
-    """Server-sent events, one a second, for as long as the client listens."""
+async def events(count: int | None = None) -> StreamingResponse:
+    """Server-sent events: a tick a second, without end unless ``count`` is given."""
 
-    async def stream() -> AsyncIterator[str]:
+    async def ticks() -> AsyncIterator[str]:
         tick = 0
-        while True:
-            yield f"data: tick {tick} from worker {os.getpid()}\n\n"
+        while count is None or tick < count:
+            if tick:
+                await asyncio.sleep(1)
             tick += 1
-            await asyncio.sleep(1)
+            yield f"data: tick {tick} from pid {os.getpid()}\n\n"
 
-    return StreamingResponse(stream(), media_type="text/event-stream")
+    return StreamingResponse(ticks(), media_type="text/event-stream")
 
 
 @app.websocket("/echo")
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
-    try:
-        while True:
-            await websocket.send_text(await websocket.receive_text())
-    except WebSocketDisconnect:
-        pass
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)

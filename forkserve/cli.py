@@ -30,8 +30,6 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     for field in reversed(option_fields()):
         shown = field.default is not None and not isinstance(field.default, bool)
         option: dict[str, Any] = {"default": field.default, "show_default": shown}
-        if field.name == "bind":
-            option["show_default"] = "127.0.0.1:8000"
         option |= field.metadata["option"]
         flags = (*field.metadata["flags"], field.name)
         command = click.option(*flags, help=field.metadata["help"], **option)(command)

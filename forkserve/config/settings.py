@@ -14,18 +14,13 @@ import click
 from forkserve.config.bind import Bind, parse_bind
 
 
-class BindType(click.ParamType):
-    """HOST:PORT on the command line."""
-
-    name = "HOST:PORT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Bind:
-        if isinstance(value, Bind):
-            return value
-        try:
-            return parse_bind(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
+def _read_binds(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[Bind, ...]:
+    try:
+        return tuple(parse_bind(value) for value in values)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), ctx, param) from exc
 
 
 def setting(default: Any, *flags: str, help: str, **option: Any) -> Any:
@@ -54,7 +49,9 @@ class Settings:
         (Bind("127.0.0.1", 8000),),
         "-b",
         "--bind",
-        type=BindType(),
+        type=str,
+        callback=_read_binds,
+        metavar="HOST:PORT",
         multiple=True,
         help="Address to listen on: HOST:PORT, :PORT (every interface), [IPV6]:PORT; port 0 "
         "takes a free one. May be given several times.",

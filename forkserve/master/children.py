@@ -21,6 +21,8 @@ from forkserve.worker import birth
 LONGEST_STACK = 32 * 1024
 """Bytes of a stack dump that go into the log."""
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
 
 @dataclass(slots=True)
 class Child:
@@ -36,7 +38,8 @@ class Child:
     def stack(self) -> str:
         """What the worker's fault handler has written so far."""
         with contextlib.suppress(OSError):
-            return os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace").strip()
+            text = os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace")
+            return _without_machinery(text)
         return ""
 
     def close(self) -> None:
@@ -99,3 +102,15 @@ def _nameless_file() -> int:
 def drain_signal(patient: bool) -> int:
     """The signal by which the master asks a worker to leave."""
     return signal.SIGTERM if patient else signal.SIGINT
+
+
+def _without_machinery(stack: str) -> str:
+    """A faulthandler dump without what lies below the app: the worker's own start."""
+    kept: list[str] = []
+    below = False
+    for line in stack.strip().splitlines():
+        frame = line.startswith("  File ")
+        below = frame and (below or _PACKAGE in line)
+        if not below and "<frozen importlib" not in line:
+            kept.append(line)
+    return "\n".join(kept)

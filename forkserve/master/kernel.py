@@ -7,7 +7,7 @@ passes the same tests.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -35,8 +35,8 @@ class Kernel(Protocol):
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to a child that has not been reaped."""
 
-    def reap(self) -> list[Death]:
-        """Wait for every child that has ended by now; never blocks."""
+    def reap(self) -> Iterator[Death]:
+        """Each child that has ended by now, waited for as it is handed out; never blocks."""
 
 
 class Posix:
@@ -55,17 +55,17 @@ class Posix:
         # The pid is an unreaped child's: it cannot be somebody else's by now.
         os.kill(pid, number)
 
-    def reap(self) -> list[Death]:
-        deaths: list[Death] = []
+    def reap(self) -> Iterator[Death]:
+        # One at a time: a child that has not been handed out yet is not reaped either,
+        # so that its pid is still its own while its sibling's death is acted upon.
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return deaths
+                return
             if pid == 0:
-                return deaths
-            code = os.waitstatus_to_exitcode(status)
-            deaths.append(Death(pid, code, usage.ru_maxrss * 1024))
+                return
+            yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
 
 
 def process_state(pid: int) -> str:

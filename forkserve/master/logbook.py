@@ -170,7 +170,10 @@ class Logbook:
             f"{person.name} {_ending(what)} after {_duration(what.age)}"
             f"{_record(person.seen, what.planned)}{next_}"
         )
-        if what.planned:
+        stopping = not what.next
+        if stopping and what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED):
+            log.debug("%s", text)  # why has been said, once for all of them
+        elif what.planned:
             log.info("%s", text)
         elif what.departure is Departure.FAILED_TO_BOOT and what.failure:
             where = f" ({what.failure.where})" if what.failure.where else ""

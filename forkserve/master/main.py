@@ -69,8 +69,7 @@ class Master:
         self._listeners = listeners
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
-        # A worker that is leaving keeps its slot while its successor has another.
-        self._scoreboard = Scoreboard(slots=4 * policy.most_workers)
+        self._scoreboard = Scoreboard(policy.slots)
         self._nursery = Nursery(settings, kernel, self._scoreboard, listeners)
         self._children: dict[int, Child] = {}
         self._obituaries: dict[int, Person] = {}
@@ -147,6 +146,8 @@ class Master:
                 self._handle(on.Resumed(now))
 
     def _hear_worker(self, child: Child) -> None:
+        if self._children.get(child.worker_id) is not child:
+            return  # buried a moment ago, by a signal of the same turn
         for message in child.channel.receive():
             self._on_message(child, message)
         if child.channel.closed:

@@ -88,6 +88,7 @@ class Departure(Enum):
     DRAINED = "drained"
     CUT_OFF = "did not drain in time"
     LEFT = "left by itself"
+    NOT_NEEDED = "not needed any more"
 
 
 @dataclass(frozen=True, slots=True)

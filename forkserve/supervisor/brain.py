@@ -304,9 +304,10 @@ class Supervisor:
         killed = event.exit.signal is not None and event.exit.signal not in _OWN_FAULT
         if killed and self.state.deaths_in_trial < TRIAL_PATIENCE * tries:
             return
-        how = f"signal {event.exit.signal}" if event.exit.signal else f"exit code {event.exit.code}"
-        headline = f"Worker {worker.id} ended with {how} before it was ready."
-        self._boot_verdict(worker, BootFailure(headline, details=event.stack), event.now)
+        number = event.exit.signal
+        how = f"was ended by {_signal_name(number)}" if number else f"exited with {event.exit.code}"
+        headline = f"Worker {worker.id} {how} before it was ready."
+        self._boot_verdict(worker, BootFailure(headline), event.now)
 
     def _on_trial(self, worker: Worker) -> bool:
         return worker.generation == self.state.trial
@@ -325,7 +326,7 @@ class Supervisor:
             state.exit_code = 3
             self._begin_stop(now)
             for other in state.staying():
-                other.departure = Departure.DRAINED
+                other.departure = Departure.NOT_NEEDED
                 self._kill(other, now)
 
     # -- stopping ---------------------------------------------------------------------
@@ -435,3 +436,10 @@ class Supervisor:
         if state.stopping:
             return ""
         return f"{len(state.in_phase(Phase.READY))} of {state.target} ready"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

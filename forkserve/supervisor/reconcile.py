@@ -29,7 +29,8 @@ def plan(state: State, policy: Policy, now: float) -> Plan:
     staying = [w for w in state.staying() if w not in leave]
     if now < state.backoff.until:
         return Plan(leave)
-    return Plan(leave, (*_canary(state, staying), *_ordinary(state, staying, policy)))
+    fork = [*_ordinary(state, staying, policy), *_canary(state, staying)]
+    return Plan(leave, tuple(fork[: max(0, policy.slots - len(state.workers))]))
 
 
 def _superseded(state: State) -> list[Worker]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,6 +21,17 @@ class Phase(Enum):
     DRAINING = "draining"
     KILLED = "killed"
     EXITED = "exited"
+
+
+TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
+    Phase.STARTING: frozenset({Phase.READY, Phase.DRAINING, Phase.KILLED, Phase.EXITED}),
+    Phase.READY: frozenset({Phase.DRAINING, Phase.KILLED, Phase.EXITED}),
+    Phase.DRAINING: frozenset({Phase.KILLED, Phase.EXITED}),
+    Phase.KILLED: frozenset({Phase.EXITED}),
+    Phase.EXITED: frozenset(),
+}
+"""Where a worker can go from each phase. A test holds it against every transition that
+an exhaustive search finds, and the README's diagram is drawn from it."""
 
 
 class Stage(Enum):
@@ -65,8 +76,15 @@ class Policy:
     """A killed process that is still there after so long gets SIGKILL again."""
 
     most_workers: int = 512
+    """The highest target."""
+
     seed: int = 0
     """Makes the jitter of one instance differ from the next's."""
+
+    @property
+    def slots(self) -> int:
+        """How many processes there can be at most, those that are leaving included."""
+        return 2 * self.most_workers + self.surge + 1
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from forkserve.supervisor import Phase
@@ -182,7 +184,8 @@ def test_nothing_is_wanted_of_a_master_that_stops() -> None:
 def test_a_dead_worker_is_replaced_at_once() -> None:
     story = serving(2).tell(at(10.0, exits(1, SEGFAULT), WorkerGone, fork(3, slot=0)))
     gone = story.last(WorkerGone)
-    assert gone.departure is Departure.CRASHED and not gone.planned
+    assert gone.departure is Departure.CRASHED
+    assert not gone.planned
     story.tell(at(10.1, born(3)), at(11.0, ready(3), WorkerServes))
 
 
@@ -218,7 +221,7 @@ def test_a_crash_loop_backs_off_and_a_stable_worker_ends_it() -> None:
         story.tell(at(now, alarm(), fork(worker_id + 1, slot=0)))
         delays.append(delay)
     assert 0.375 <= delays[0] <= 0.5
-    assert all(later > earlier for earlier, later in zip(delays[:6], delays[1:7], strict=True))
+    assert all(later > earlier for earlier, later in pairwise(delays[:7]))
     assert all(22.5 <= delay <= 30.0 for delay in delays[7:])
     story.tell(
         at(now, born(16)),
@@ -299,7 +302,8 @@ def test_a_worker_that_is_sent_away_by_hand_is_replaced() -> None:
         at(12.0, exits(1), WorkerGone),
     )
     gone = story.last(WorkerGone)
-    assert gone.departure is Departure.LEFT and gone.planned
+    assert gone.departure is Departure.LEFT
+    assert gone.planned
 
 
 # -- deadlines ------------------------------------------------------------------------
@@ -591,6 +595,15 @@ def test_a_storm_of_reloads_does_not_pile_up() -> None:
     for n in range(100):
         story.brain.handle(reload(10.0 + n / 100))
     assert len(story.brain.state.workers) <= 4 + 1 + 5
+
+
+def test_a_storm_of_scaling_stays_within_the_slots() -> None:
+    story = serving(1, most_workers=2)
+    for n in range(100):
+        story.brain.handle(ttin(10.0 + n / 100))
+        story.brain.handle(ttou(10.0 + n / 100))
+    slots = [worker.slot for worker in story.brain.state.workers.values()]
+    assert max(slots) < story.brain.policy.slots == 6
 
 
 # -- impatience -----------------------------------------------------------------------

@@ -58,7 +58,7 @@ class Server:
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        self._seen_pids: set[int] = set()
+        self.seen_pids: set[int] = set()
 
     def _read_log(self) -> None:
         assert self.process.stderr
@@ -66,7 +66,7 @@ class Server:
             with self._news:
                 self.lines.append(line.rstrip("\n"))
                 for pid in re.findall(r"worker \d+ \(pid (\d+),", line):
-                    self._seen_pids.add(int(pid))
+                    self.seen_pids.add(int(pid))
                 self._news.notify_all()
         with self._news:
             self.lines.append("<end of log>")
@@ -172,7 +172,7 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(PATIENCE)
-        for pid in self._seen_pids:
+        for pid in self.seen_pids:
             if is_forkserve(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,290 @@
+"""Exhaustive search: every order of a few events, from a few beginnings.
+
+A *world* is a supervisor, a witness and a clock. What is possible in a world are its
+*moves*; forks are under way until a move says what came of them. Worlds that only
+differ in names (ids, pids, slots, small change of time) are one, so the search ends.
+After each move the witness checks the invariants, and from each world an obliging
+scheduler (forks succeed, workers become ready and leave when asked) must reach what
+the user wants.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from forkserve.supervisor import Phase, Policy, Supervisor
+from forkserve.supervisor import events as on
+from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.state import FOREVER, Worker
+from tests.brain import story
+from tests.brain.invariants import Violation, Witness, settled
+
+TICK = 0.001
+"""Seconds between two events; time only leaps at an alarm."""
+
+CLOSING_STEPS = 200
+
+POLICY = Policy(
+    workers=2,
+    timeout=30.0,
+    boot_timeout=20.0,
+    graceful_timeout=10.0,
+    most_workers=3,
+)
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class World:
+    brain: Supervisor
+    witness: Witness
+    now: float = 0.0
+    trail: tuple[object, ...] = ()
+    """The way here, as nested (rest, event)."""
+
+    @classmethod
+    def new(cls, policy: Policy = POLICY) -> World:
+        return cls(Supervisor(policy), Witness(policy.workers))
+
+    def after(self, event: Event) -> World:
+        """The world after ``event``; this one stays as it is."""
+        world = World(_twin(self.brain), self.witness.copy(), event.now, (self.trail, event))
+        try:
+            world.witness.watch(world.brain, event)
+        except Exception as error:
+            raise Broken(error, world) from error
+        return world
+
+    def story(self) -> list[Event]:
+        told, trail = [], self.trail
+        while trail:
+            trail, event = trail  # type: ignore[assignment]
+            told.append(event)
+        return told[::-1]  # type: ignore[return-value]
+
+
+class Broken(AssertionError):
+    """A rule was broken (or the supervisor raised), and by which events."""
+
+    def __init__(self, error: Exception, world: World) -> None:
+        lines = "\n".join(f"  {event}" for event in world.story())
+        super().__init__(f"{error!r} after\n{lines}")
+        self.rule = error.rule if isinstance(error, Violation) else type(error).__name__
+
+
+def _twin(brain: Supervisor) -> Supervisor:
+    """A deep copy, made by hand because it is made a hundred thousand times."""
+    twin = Supervisor(brain.policy)
+    twin.state = copy.copy(brain.state)
+    twin.state.backoff = copy.copy(brain.state.backoff)
+    twin.state.workers = {i: copy.copy(w) for i, w in brain.state.workers.items()}
+    return twin
+
+
+def key(world: World) -> Key:
+    """What tells a world from others. Times are relative, in steps of half a second."""
+    state, now = world.brain.state, world.now
+    return (
+        tuple(_worker_key(world, w) for w in state.workers.values()),
+        state.target,
+        state.stage,
+        state.current and state.newest - state.current,
+        state.trial and state.newest - state.trial,
+        state.deaths_in_trial,
+        state.backoff.rounds,
+        _bucket(state.backoff.until - now),
+        state.all_ready_once,
+        state.reload_began is None,
+        min(state.interrupts, 2),
+        world.witness.newest_hope() - state.newest,
+    )
+
+
+def _worker_key(world: World, worker: Worker) -> Key:
+    now, state = world.now, world.brain.state
+    return (
+        worker.phase,
+        state.newest - worker.generation,
+        worker.pid is None,
+        worker.departure,
+        worker.patient,
+        worker.killed_at is None,
+        _bucket(worker.deadline - now),
+        _bucket(worker.beat - now) if worker.phase is Phase.READY else 0,
+        worker.born < state.backoff.raised_at,
+        worker.ready_at is not None and now - worker.ready_at < 5,
+    )
+
+
+def _bucket(span: float) -> float:
+    return span if span in (FOREVER, -FOREVER) else round(span * 2)
+
+
+# -- moves ------------------------------------------------------------------------------
+
+
+def moves(world: World) -> Iterator[Event]:
+    """Everything that can happen now."""
+    now = world.now + TICK
+    if not world.brain.state.newest:
+        yield on.Started(now)
+        yield on.TerminateRequested(now)
+        return
+    yield on.ReloadRequested(now)
+    yield on.ScaleRequested(now, +1)
+    yield on.ScaleRequested(now, -1)
+    yield on.TerminateRequested(now)
+    yield on.InterruptRequested(now)
+    yield on.QuitRequested(now)
+    before: Key | None = None
+    for worker in world.brain.state.workers.values():
+        if (this := _worker_key(world, worker)) != before:  # twins in a row are one
+            yield from _moves_of(worker, world, now)
+        before = this
+    due = world.brain.next_deadline()
+    if due < FOREVER:
+        beating = _beating(world, max(now, due))
+        yield on.Alarm(max(now, due), beating)
+        if beating:
+            yield on.Alarm(max(now, due), {})
+            yield on.Alarm(max(now, due) + 1.0, {})
+
+
+def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
+    born = worker.id not in world.witness.unborn
+    if not born:
+        yield on.Forked(now, worker.id, 1000 + worker.id)
+        yield on.ForkFailed(now, worker.id, "EAGAIN")
+    if worker.phase is Phase.STARTING:
+        yield on.WorkerReady(now, worker.id)  # heard before the birth is confirmed, perhaps
+    if not born:
+        return
+    if worker.phase is Phase.STARTING:
+        yield on.WorkerBootFailed(now, worker.id, BootFailure("no module named 'demo'"))
+        yield on.WorkerExited(now, worker.id, Exit(1))
+    if worker.phase is Phase.READY:
+        yield on.WorkerLeaving(now, worker.id)
+    graceful = worker.phase is Phase.DRAINING
+    yield on.WorkerExited(now, worker.id, Exit(0 if graceful else -9))
+
+
+def deploy_moves(world: World) -> Iterator[Event]:
+    """Only what a deploy is made of: reloads, births, boots, deaths, time, and a TERM."""
+    for event in moves(world):
+        match event:
+            case on.ScaleRequested() | on.InterruptRequested() | on.QuitRequested():
+                pass
+            case on.WorkerLeaving() | on.ForkFailed():
+                pass
+            case on.Alarm(beats=beats) if not beats:
+                pass
+            case _:
+                yield event
+
+
+def _beating(world: World, now: float) -> dict[int, float]:
+    return {w.id: now for w in world.brain.state.in_phase(Phase.READY)}
+
+
+# -- the search -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Found:
+    worlds: int = 0
+    moves: int = 0
+    transitions: set[tuple[Phase, Phase]] = field(default_factory=set)
+
+
+def explore(
+    *beginnings: World,
+    depth: int,
+    closing: bool = True,
+    moves: Callable[[World], Iterable[Event]] = moves,
+) -> Found:
+    """Try every order of up to ``depth`` moves. Raises :class:`Broken`."""
+    found, seen, closes = Found(), set[Key](), set[Key]()
+    level = list(beginnings)
+    seen.update(map(key, level))
+    for _ in range(depth):
+        below = []
+        for world in level:
+            for event in moves(world):
+                later = world.after(event)
+                found.moves += 1
+                found.transitions |= later.witness.transitions
+                if (this := key(later)) not in seen:
+                    seen.add(this)
+                    below.append(later)
+                    if closing:
+                        close(later, closes)
+        level = below
+    found.worlds = len(seen)
+    return found
+
+
+def close(world: World, known: set[Key]) -> None:
+    """From here, with everybody obliging, it must end as the user wants.
+
+    ``known`` holds worlds from which it does, and grows.
+    """
+    way = set[Key]()
+    for _ in range(CLOSING_STEPS):
+        if (this := key(world)) in known or settled(world.brain, world.witness):
+            known |= way
+            return
+        way.add(this)
+        world = world.after(_obliging(world))
+    raise Broken(Violation("all ends well", f"not in {CLOSING_STEPS} steps"), world)
+
+
+def _obliging(world: World) -> Event:
+    """The next thing that happens when all goes well."""
+    now = world.now + TICK
+    workers = world.brain.state.workers.values()
+    for worker in workers:
+        if worker.id in world.witness.unborn:
+            return on.Forked(now, worker.id, 1000 + worker.id)
+    for worker in workers:
+        if worker.phase is Phase.STARTING:
+            return on.WorkerReady(now, worker.id)
+    for worker in workers:
+        if worker.phase in (Phase.DRAINING, Phase.KILLED):
+            return on.WorkerExited(now, worker.id, Exit(0))
+    due = world.brain.next_deadline()
+    if due == FOREVER:
+        raise Broken(Violation("all ends well", "nothing is due and nobody is on the way"), world)
+    return on.Alarm(max(now, due), _beating(world, max(now, due)))
+
+
+def newborn(policy: Policy = POLICY) -> World:
+    """A master that has not begun."""
+    return World.new(policy)
+
+
+def serving(policy: Policy = POLICY) -> World:
+    """Two workers are ready."""
+    return following(
+        newborn(policy), story.start, *_each(story.born, 1, 2), *_each(story.ready, 1, 2)
+    )
+
+
+def half_reloaded(policy: Policy = POLICY) -> World:
+    """One worker of the new generation is ready, one old one drains, one serves."""
+    return following(serving(policy), story.reload, story.born(3), story.ready(3))
+
+
+def _each(
+    happening: Callable[[int], Callable[[float], Event]], *worker_ids: int
+) -> list[Callable[[float], Event]]:
+    return [happening(worker_id) for worker_id in worker_ids]
+
+
+def following(world: World, *events: Callable[[float], Event], pause: float = 1.0) -> World:
+    """The world after these events, ``pause`` seconds apart."""
+    for event in events:
+        world = world.after(event(world.now + pause))
+    return world

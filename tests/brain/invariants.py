@@ -1,0 +1,211 @@
+"""What must hold after every event, whatever happened before.
+
+The :class:`Witness` stands beside a supervisor, sees every event and every action,
+keeps its own books from those alone, and raises :class:`Violation` when a rule is
+broken. From the supervisor's record it reads the phases and the deadlines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from forkserve.supervisor import Phase, Supervisor
+from forkserve.supervisor import actions as do
+from forkserve.supervisor import events as on
+from forkserve.supervisor.actions import Action
+from forkserve.supervisor.events import Event
+from forkserve.supervisor.state import FOREVER
+
+ORDER = {phase: place for place, phase in enumerate(Phase)}
+
+
+class Violation(AssertionError):
+    """A rule was broken; ``rule`` is its name."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+def require(holds: bool, rule: str, what: str) -> None:
+    if not holds:
+        raise Violation(rule, what)
+
+
+class Witness:
+    """The books of an onlooker."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.phases: dict[int, Phase] = {}
+        """The phase of every worker that is not gone, as it was after the last event."""
+        self.generations: dict[int, int] = {}
+        self.slots: dict[int, int] = {}
+        self.unborn: frozenset[int] = frozenset()
+        self.pids: dict[int, int] = {}
+        """Of the processes that were confirmed and are not gone."""
+        self.last_id = 0
+        self.newest = 1
+        self.given_up: frozenset[int] = frozenset()
+        """Generations that were dropped or superseded."""
+        self.ever_ready = False
+        self.stopping = False
+        self.left = False
+        self.transitions: frozenset[tuple[Phase, Phase]] = frozenset()
+        """Those of the last event."""
+
+    def copy(self) -> Witness:
+        twin = Witness.__new__(Witness)
+        twin.__dict__.update(self.__dict__)
+        for name in ("phases", "generations", "slots", "pids"):
+            setattr(twin, name, dict(getattr(self, name)))
+        return twin
+
+    def watch(self, brain: Supervisor, event: Event) -> list[Action]:
+        """Have ``brain`` handle ``event`` and check what it does."""
+        self._hear(event)
+        actions = brain.handle(event)
+        self._follow(brain, event, actions)
+        return actions
+
+    def newest_hope(self) -> int:
+        """The generation that all workers must be of in the end."""
+        return max(g for g in range(1, self.newest + 1) if g not in self.given_up)
+
+    # -- the books ----------------------------------------------------------------------
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case on.Forked(worker_id=worker_id, pid=pid):
+                self.unborn -= {worker_id}
+                self.pids[worker_id] = pid
+            case on.ForkFailed(worker_id=worker_id):
+                self.unborn -= {worker_id}
+            case on.WorkerExited(worker_id=worker_id):
+                del self.pids[worker_id]
+            case on.TerminateRequested() | on.InterruptRequested() | on.QuitRequested():
+                self.stopping = True
+
+    def _follow(self, brain: Supervisor, event: Event, actions: list[Action]) -> None:
+        before, phases = self.phases, {w.id: w.phase for w in brain.state.workers.values()}
+        require(not self.left or not any(map(_is_deed, actions)), "leave", "a deed after it")
+        self._count(actions)
+        for action in actions:
+            self._take(action, brain, before)
+        self._phases(before, phases, event)
+        self._capacity(before, phases, event)
+        self._room(brain, phases, actions)
+        self._deadlines(brain)
+        if any(isinstance(a, do.GenerationDropped) for a in actions):
+            self._dropped_harmlessly(before, phases)
+        self.phases = phases
+        self.ever_ready |= Phase.READY in phases.values()
+        for gone in self.slots.keys() - phases.keys():
+            del self.slots[gone], self.generations[gone]
+
+    def _take(self, action: Action, brain: Supervisor, before: dict[int, Phase]) -> None:
+        match action:
+            case do.Fork(worker_id, generation, slot):
+                require(not self.stopping, "no fork in a stop", str(action))
+                require(worker_id > self.last_id, "ids are new", str(action))
+                taken = {self.slots[i] for i in brain.state.workers if i in self.slots}
+                require(slot not in taken, "slots are free", str(action))
+                require(0 <= slot < brain.policy.slots, "slots are few", str(action))
+                require(generation not in self.given_up, "given up is given up", str(action))
+                self.last_id = worker_id
+                self.slots[worker_id], self.generations[worker_id] = slot, generation
+                self.unborn |= {worker_id}
+            case do.Drain(worker_id, pid) | do.Kill(worker_id, pid) | do.DumpStacks(worker_id, pid):
+                require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
+                if isinstance(action, do.Kill) and not self.stopping:
+                    was = before.get(worker_id)
+                    require(was is not Phase.READY, "a dump before a kill", str(action))
+            case do.Scaled(target, was):
+                require(was == self.target, "the target", str(action))
+                self.target = target
+            case do.ReloadBegins(generation, superseded=superseded):
+                self.newest = generation
+                self.given_up |= {superseded} if superseded else set()
+            case do.GenerationDropped(generation, serving):
+                require(serving not in self.given_up, "given up is given up", str(action))
+                self.given_up |= {generation}
+            case do.FirstBootFailed():
+                require(not self.ever_ready, "first boot", "a worker had been ready")
+                self.stopping = True
+            case do.CloseListeners():
+                require(self.stopping, "leave", "listeners closed for no reason")
+            case do.Leave():
+                require(self.stopping, "leave", "for no reason")
+                require(not self.unborn and not self.pids, "leave", "a worker is left behind")
+                self.left = True
+
+    # -- the rules ----------------------------------------------------------------------
+
+    def _count(self, actions: list[Action]) -> None:
+        twice = [a for a, times in Counter(actions).items() if times > 1]
+        require(not twice, "nothing twice", str(twice))
+
+    def _phases(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
+        moved = {
+            (was, phases.get(worker_id, Phase.EXITED))
+            for worker_id, was in before.items()
+            if was is not phases.get(worker_id)
+        }
+        for was, becomes in moved:
+            require(ORDER[was] < ORDER[becomes], "phases go forward", f"{was} -> {becomes}")
+        gone = before.keys() - phases.keys()
+        ended = {event.worker_id} if isinstance(event, on.WorkerExited | on.ForkFailed) else set()
+        require(gone <= ended, "nobody is forgotten", str(gone))
+        self.transitions = frozenset(moved)
+
+    def _capacity(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
+        """Make before break."""
+        if self.stopping:
+            return
+        lost = [
+            worker_id
+            for worker_id, was in before.items()
+            if was is Phase.READY
+            and phases.get(worker_id) in (Phase.DRAINING, Phase.KILLED)
+            and not (isinstance(event, on.WorkerLeaving) and event.worker_id == worker_id)
+            and not (isinstance(event, on.Alarm) and worker_id not in event.beats)
+        ]
+        ready = sum(phase is Phase.READY for phase in phases.values())
+        require(
+            not lost or ready >= self.target, "make before break", f"{ready} ready, gave {lost}"
+        )
+
+    def _room(self, brain: Supervisor, phases: dict[int, Phase], actions: list[Action]) -> None:
+        if not any(isinstance(a, do.Fork) for a in actions):
+            return
+        staying = sum(phase in (Phase.STARTING, Phase.READY) for phase in phases.values())
+        most = self.target + brain.policy.surge + 1
+        require(staying <= most, "no more than the surge", f"{staying} of {most}")
+        require(len(phases) <= brain.policy.slots, "slots are few", f"{len(phases)}")
+
+    def _deadlines(self, brain: Supervisor) -> None:
+        due = brain.next_deadline()
+        for worker in brain.state.workers.values():
+            if worker.phase is not Phase.READY:
+                timed = worker.deadline < FOREVER and due <= worker.deadline
+                require(timed, "every phase ends", str(worker))
+
+    def _dropped_harmlessly(self, before: dict[int, Phase], phases: dict[int, Phase]) -> None:
+        ready = [i for i, was in before.items() if was is Phase.READY]
+        hurt = [i for i in ready if phases.get(i) is not Phase.READY]
+        require(not hurt, "a dropped generation harms nobody", str(hurt))
+
+
+def _is_deed(action: Action) -> bool:
+    return not isinstance(action, do.Note)
+
+
+def settled(brain: Supervisor, witness: Witness) -> bool:
+    """Whether everything is as the user wants it."""
+    if witness.stopping:
+        return witness.left
+    workers = brain.state.workers.values()
+    wanted = (Phase.READY, witness.newest_hope())
+    return len(workers) == witness.target and all(
+        (w.phase, w.generation) == wanted for w in workers
+    )

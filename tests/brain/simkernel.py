@@ -1,0 +1,138 @@
+"""An operating system that is not there: processes as entries in a calendar.
+
+Whatever the supervisor asks for takes its time. A fork is born later or refused; a
+worker boots, fails, hangs or dies; a drain or a kill takes effect after a while. How
+long, and which of these, a :class:`random.Random` decides, so that hypothesis can
+shrink it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from forkserve.supervisor import Policy, Supervisor
+from forkserve.supervisor import actions as do
+from forkserve.supervisor import events as on
+from forkserve.supervisor.actions import Action
+from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.state import FOREVER
+from tests.brain.invariants import Witness
+
+
+@dataclass(slots=True)
+class Process:
+    """A child as the kernel knows it."""
+
+    pid: int
+    alive: bool = True
+    beats: bool = False
+    deaf: bool = False
+    """It does not react to a request to drain."""
+
+
+class SimKernel:
+    """Runs a supervisor and its workers on a clock of its own."""
+
+    def __init__(self, policy: Policy, random: Random) -> None:
+        self.brain = Supervisor(policy)
+        self.witness = Witness(policy.workers)
+        self.random = random
+        self.now = 0.0
+        self.kind = False
+        """Everything goes well from now on."""
+        self.processes: dict[int, Process] = {}
+        self._calendar: list[tuple[float, int, Callable[[], None]]] = []
+        self._entries = 0
+        self._last_pid = 1000
+
+    # -- time -----------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """An event for the supervisor, and what it wants done about it."""
+        for action in self.witness.watch(self.brain, event):
+            self._perform(action)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, and whatever happens in it."""
+        until = self.now + seconds
+        while True:
+            entry = self._calendar[0][0] if self._calendar else FOREVER
+            due = max(self.now, self.brain.next_deadline())
+            if min(entry, due) > until:
+                break
+            if entry <= due:
+                self.now, _, happens = heapq.heappop(self._calendar)
+                happens()
+            else:
+                # The master may be late, as on a busy machine.
+                self.now = due if self.kind else due + self._often(0.1, 0.7)
+                beats = {i: self.now for i, p in self.processes.items() if p.beats and p.alive}
+                self.tell(on.Alarm(self.now, beats))
+        self.now = max(self.now, until)
+
+    def _often(self, chance: float, value: float) -> float:
+        return value if self.random.random() < chance else 0.0
+
+    def _later(self, longest: float, happens: Callable[[], None]) -> None:
+        self._entries += 1
+        when = self.now + self.random.uniform(0.001, longest)
+        heapq.heappush(self._calendar, (when, self._entries, happens))
+
+    # -- deeds ----------------------------------------------------------------------------
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case do.Fork(worker_id):
+                self._later(0.5, lambda: self._birth(worker_id))
+            case do.Drain(worker_id):
+                process = self.processes[worker_id]
+                if not process.deaf or self.kind:
+                    self._later(15.0, lambda: self.end(worker_id, 0))
+            case do.Kill(worker_id):
+                self._later(7.0, lambda: self.end(worker_id, -9))
+
+    def _birth(self, worker_id: int) -> None:
+        if not self.kind and self.random.random() < 0.1:
+            self.tell(on.ForkFailed(self.now, worker_id, "EAGAIN"))
+            return
+        self._last_pid += 1
+        self.processes[worker_id] = Process(self._last_pid)
+        self.tell(on.Forked(self.now, worker_id, self._last_pid))
+        fate = "ready" if self.kind else self.random.choice(_FATES)
+        self._later(4.0, lambda: self._boot(worker_id, fate))
+
+    def _boot(self, worker_id: int, fate: str) -> None:
+        process = self.processes.get(worker_id)
+        if process is None:
+            return
+        if fate == "ready" or (self.kind and fate == "hang"):
+            process.beats = True
+            self.tell(on.WorkerReady(self.now, worker_id))
+        elif fate == "fail":
+            self.tell(on.WorkerBootFailed(self.now, worker_id, BootFailure("ImportError")))
+            self._later(2.0, lambda: self.end(worker_id, 1))
+        elif fate != "hang":
+            self.end(worker_id, int(fate))
+
+    # -- what befalls workers ---------------------------------------------------------------
+
+    def end(self, worker_id: int, code: int) -> None:
+        """The process ends, unless it already has."""
+        if self.processes.pop(worker_id, None):
+            self.tell(on.WorkerExited(self.now, worker_id, Exit(code)))
+
+    def leaves(self, worker_id: int) -> None:
+        """Somebody sent it a TERM by hand."""
+        self.tell(on.WorkerLeaving(self.now, worker_id))
+        self._later(15.0, lambda: self.end(worker_id, 0))
+
+    def hangs(self, worker_id: int) -> None:
+        """Its loop does not turn any more."""
+        self.processes[worker_id].beats = False
+        self.processes[worker_id].deaf = True
+
+
+_FATES = ("ready",) * 6 + ("fail", "hang", "1", "-9", "-9")

@@ -1,0 +1,76 @@
+"""Long runs on a simulated kernel, found and shrunk by hypothesis."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forkserve.supervisor import Policy
+from forkserve.supervisor import events as on
+from tests.brain.invariants import settled
+from tests.brain.simkernel import SimKernel
+
+WISHES = st.sampled_from(
+    ["reload"] * 4 + ["more", "fewer", "crash", "crash", "hang", "sent away", "resumed", "wait"]
+)
+STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
+SCRIPT = st.lists(st.tuples(st.floats(0, 40), WISHES), min_size=1, max_size=40)
+
+
+def befall(kernel: SimKernel, wish: str) -> None:
+    now = kernel.now
+    alive = sorted(kernel.processes)
+    match wish:
+        case "reload":
+            kernel.tell(on.ReloadRequested(now))
+        case "more" | "fewer":
+            kernel.tell(on.ScaleRequested(now, +1 if wish == "more" else -1))
+        case "resumed":
+            kernel.tell(on.Resumed(now))
+        case "term":
+            kernel.tell(on.TerminateRequested(now))
+        case "interrupt":
+            kernel.tell(on.InterruptRequested(now))
+        case "quit":
+            kernel.tell(on.QuitRequested(now))
+        case "crash" if alive:
+            kernel.end(kernel.random.choice(alive), -11)
+        case "hang" if alive:
+            kernel.hangs(kernel.random.choice(alive))
+        case "sent away" if alive:
+            kernel.leaves(kernel.random.choice(alive))
+
+
+@settings(
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+)
+@given(
+    script=SCRIPT,
+    stop=STOPS,
+    workers=st.integers(1, 5),
+    surge=st.integers(1, 3),
+    random=st.randoms(use_true_random=False),
+)
+def test_a_long_life(
+    script: list[tuple[float, str]], stop: str, workers: int, surge: int, random: Random
+) -> None:
+    policy = Policy(workers, surge, timeout=10, boot_timeout=12, graceful_timeout=8, most_workers=8)
+    kernel = SimKernel(policy, random)
+    kernel.tell(on.Started(0.0))
+    for pause, wish in script:
+        kernel.run(pause)
+        befall(kernel, wish)
+    befall(kernel, stop)
+    kernel.run(20.0)
+    # Peace: what is broken stays broken, but nothing new befalls anyone.
+    kernel.kind = True
+    kernel.run(600.0)
+    if not kernel.witness.stopping and not settled(kernel.brain, kernel.witness):
+        # A generation may still have failed in the last minutes; one good one settles it.
+        kernel.tell(on.ReloadRequested(kernel.now))
+        kernel.run(600.0)
+    assert settled(kernel.brain, kernel.witness), kernel.brain.state

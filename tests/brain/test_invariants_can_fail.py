@@ -1,0 +1,190 @@
+"""A rule that cannot be broken proves nothing: break the supervisor and be told so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from forkserve.supervisor import Phase, Supervisor, brain, reconcile
+from forkserve.supervisor import actions as do
+from forkserve.supervisor.actions import Action
+from forkserve.supervisor.events import Event
+from forkserve.supervisor.reconcile import Plan
+from forkserve.supervisor.state import FOREVER, Stage, State, Worker
+from tests.brain.explorer import (
+    Broken,
+    World,
+    deploy_moves,
+    explore,
+    half_reloaded,
+    moves,
+    newborn,
+    serving,
+)
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def wrap(
+    monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[..., Any], on: Any = Supervisor
+) -> None:
+    """``on.name`` is called as ever, then ``then`` does its mischief with the same arguments."""
+    right = getattr(on, name)
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        right(*args, **kwargs)
+        return then(*args, **kwargs)
+
+    monkeypatch.setattr(on, name, wrong)
+
+
+def gives_up_old_workers_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def surplus(state: State, staying: list[Worker]) -> list[Worker]:
+        return [w for w in staying if w.generation < state.newest and state.current]
+
+    monkeypatch.setattr(reconcile, "_surplus", surplus)
+
+
+def takes_down_the_old_generation_with_the_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(self: Supervisor, worker: Worker, failure: Any, now: float) -> None:
+        if any(isinstance(action, do.GenerationDropped) for action in self._out):
+            for other in self.state.in_phase(Phase.READY):
+                other.phase = Phase.DRAINING
+                other.deadline = now + 1
+
+    wrap(monkeypatch, "_boot_verdict", verdict)
+    monkeypatch.setattr("tests.brain.invariants.Witness._capacity", lambda *args: None)
+
+
+def goes_on_with_a_dropped_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(self: Supervisor, worker: Worker, failure: Any, now: float) -> None:
+        if any(isinstance(action, do.GenerationDropped) for action in self._out):
+            self.state.trial = worker.generation
+
+    wrap(monkeypatch, "_boot_verdict", verdict)
+
+
+def forks_in_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING:
+            self._fork(1, now)
+
+    wrap(monkeypatch, "_reconcile", again)
+
+
+def leaves_workers_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING and len(self.state.workers) == 1:
+            self.state.stage = Stage.STOPPED
+            self._out.append(do.Leave(0))
+
+    wrap(monkeypatch, "_reconcile", leave)
+
+
+def forgets_the_surge(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reconcile.plan
+
+    def plan(state: State, policy: Any, now: float) -> Plan:
+        steps = right(state, policy, now)
+        return Plan(steps.leave, steps.fork * 3 if state.current else steps.fork)
+
+    monkeypatch.setattr(brain, "plan", plan)
+
+
+def signals_any_pid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(self: Supervisor, worker: Worker, now: float) -> None:
+        if worker.pid is None:
+            self._out.append(do.Kill(worker.id, -1))
+
+    wrap(monkeypatch, "_kill", kill)
+
+
+def kills_without_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Supervisor, "_condemn", lambda self, worker, why, limit, now: self._kill(worker, now)
+    )
+
+
+def waits_for_ever_for_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_drain_limit", lambda self, worker: FOREVER)
+
+
+def wakes_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Supervisor.handle
+
+    def handle(self: Supervisor, event: Event) -> list[Action]:
+        for worker in self.state.in_phase(Phase.DRAINING):
+            worker.phase = Phase.READY
+        return right(self, event)
+
+    monkeypatch.setattr(Supervisor, "handle", handle)
+
+
+def reuses_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exited(self: Supervisor, now: float) -> None:
+        self.state.last_id = max(self.state.workers, default=0)
+
+    wrap(monkeypatch, "_reconcile", exited)
+
+
+def reuses_slots_of_those_who_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    def free_slots(state: State) -> Iterator[int]:
+        taken = {w.slot for w in state.staying()}
+        return (slot for slot in range(99) if slot not in taken)
+
+    monkeypatch.setattr(State, "free_slots", free_slots)
+
+
+def gives_up_although_a_worker_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(self: Supervisor, worker: Worker, failure: Any, now: float) -> None:
+        self._out.append(do.FirstBootFailed(failure))
+        self._begin_stop(now)
+
+    monkeypatch.setattr(Supervisor, "_boot_verdict", verdict)
+
+
+def never_replaces_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        reconcile, "_ordinary", lambda state, *_: [] if state.last_id > 1 else [1] * state.target
+    )
+
+
+BREAKS: list[tuple[Break, str]] = [
+    (gives_up_old_workers_too_early, "make before break"),
+    (takes_down_the_old_generation_with_the_broken_one, "a dropped generation harms nobody"),
+    (goes_on_with_a_dropped_generation, "given up is given up"),
+    (forks_in_a_stop, "no fork in a stop"),
+    (leaves_workers_behind, "leave"),
+    (forgets_the_surge, "no more than the surge"),
+    (signals_any_pid, "only our own pids"),
+    (kills_without_a_dump, "a dump before a kill"),
+    (waits_for_ever_for_a_drain, "every phase ends"),
+    (wakes_the_dead, "phases go forward"),
+    (reuses_ids, "ids are new"),
+    (reuses_slots_of_those_who_leave, "slots are free"),
+    (gives_up_although_a_worker_was_ready, "first boot"),
+    (never_replaces_the_dead, "all ends well"),
+]
+
+
+def search(*, closing: bool) -> None:
+    explore(newborn(), serving(), half_reloaded(), depth=3, closing=closing)
+
+
+@pytest.mark.parametrize(("break_it", "rule"), BREAKS, ids=[b.__name__ for b, _ in BREAKS])
+def test_a_broken_supervisor_is_found_out(
+    break_it: Break, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        search(closing=rule == "all ends well")
+    assert found.value.rule == rule
+
+
+def test_both_sets_of_moves_are_what_they_seem() -> None:
+    world: World = half_reloaded()
+    few, all_ = list(deploy_moves(world)), list(moves(world))
+    assert 0 < len(few) < len(all_)
+    assert all(event in all_ for event in few)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from forkserve.config.bind import Bind, parse_bind
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "shown"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1", 8000, "127.0.0.1:8000"),
+        ("localhost:0", "localhost", 0, "localhost:0"),
+        (":80", "0.0.0.0", 80, "0.0.0.0:80"),
+        ("[::1]:8000", "::1", 8000, "[::1]:8000"),
+        ("[::]:65535", "::", 65535, "[::]:65535"),
+        ("[fe80::1%lo]:1", "fe80::1%lo", 1, "[fe80::1%lo]:1"),
+        (" a.example:8000\n", "a.example", 8000, "a.example:8000"),
+    ],
+)
+def test_reads_and_shows(text: str, host: str, port: int, shown: str) -> None:
+    bind = parse_bind(text)
+    assert bind == Bind(host, port)
+    assert str(bind) == shown
+    assert parse_bind(shown) == bind
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "instead"),
+    [
+        ("", "is empty", '"127.0.0.1:8000"'),
+        ("  ", "is empty", '"127.0.0.1:8000"'),
+        ("localhost", "has no port", '"localhost:8000"'),
+        ("localhost:", "has no port", '"localhost:8000"'),
+        (":", "has no port", '":8000"'),
+        ("8000", "only a number", '":8000"'),
+        ("h:http", '"http" is not a number', '"h:8000"'),
+        ("h:-1", '"-1" is not a number', '"h:8000"'),
+        ("h:+80", '"+80" is not a number', '"h:8000"'),
+        ("h:8_0", '"8_0" is not a number', '"h:8000"'),
+        ("h:٨٠", "is not a number", '"h:8000"'),
+        ("h:65536", '"65536" is out of range', "0 to 65535"),
+        ("h:" + "9" * 5000, "is out of range", "0 to 65535"),
+        ("[::1]:x", '"x" is not a number', '"[::1]:8000"'),
+        ("::1", "without brackets", '"[::1]:8000"'),
+        ("::1:9000", "without brackets", '"[::1]:9000"'),
+        (":::9000", "without brackets", '"[::]:9000"'),
+        ("fe80::1", "without brackets", '"[fe80::1]:8000"'),
+        ("a:b:c", "too many colons", '"127.0.0.1:8000"'),
+        ("[::1]", "has no port", '"[::1]:8000"'),
+        ("[::1]:", "has no port", '"[::1]:8000"'),
+        ("[::1]8000", 'no ":" after "]"', '"[::1]:8000"'),
+        ("[::1:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
+        ("[127.0.0.1]:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
+        ("[]:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
+        ("unix:/run/app.sock", "not supported yet", '"127.0.0.1:8000"'),
+        ("fd://3", "not supported yet", '"127.0.0.1:8000"'),
+        ("http://localhost:8000", "is a URL", '"127.0.0.1:8000"'),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_refuses_with_one_sentence(text: str, wrong: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(wrong)) as caught:
+        parse_bind(text)
+    message = str(caught.value)
+    assert instead in message
+    assert message.endswith(".")
+    assert "\n" not in message
