@@ -319,14 +319,16 @@ class Supervisor:
             return
         if state.current:
             state.trial = None
-            state.reload_began = None
+            if all(w.generation == state.current for w in state.staying()):
+                state.reload_began = None  # else an earlier reload still goes on
             self._out.append(do.GenerationDropped(worker.generation, state.current, failure))
         else:
             self._out.append(do.FirstBootFailed(failure))
             state.exit_code = 3
             self._begin_stop(now)
-            for other in state.staying():
-                other.departure = Departure.NOT_NEEDED
+            for other in [w for w in state.workers.values() if w is not worker]:
+                # Nobody was ever ready, so nobody serves anyone.
+                other.departure = other.departure or Departure.NOT_NEEDED
                 self._kill(other, now)
 
     # -- stopping ---------------------------------------------------------------------

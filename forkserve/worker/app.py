@@ -102,9 +102,8 @@ def _no_module(name: str, folder: str) -> BootFailure:
         hint = f'did you mean "{f"{parent}.{near[0]}" if parent else near[0]}"?'
     else:
         hint = "check APP and --app-dir."
-    return BootFailure(
-        f'There is no module "{name}" to import (looked in {folder} first, then on sys.path); {hint}'
-    )
+    looked = f"looked in {folder} first, then on sys.path"
+    return BootFailure(f'There is no module "{name}" to import ({looked}); {hint}')
 
 
 def _modules_beside(parent: str, folder: str) -> set[str]:
@@ -169,7 +168,8 @@ def _apps_in(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and inspect.iscoroutinefunction(getattr(type(value), "__call__", None))
+        and callable(value)
+        and inspect.iscoroutinefunction(type(value).__call__)
     ]
 
 
