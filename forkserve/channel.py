@@ -17,6 +17,9 @@ import socket
 from dataclasses import astuple, dataclass
 from typing import ClassVar
 
+PATIENCE = 5.0
+"""Seconds."""
+
 LONGEST_LINE = 64 * 1024
 """Bytes. What is longer is no message of ours."""
 
@@ -51,7 +54,8 @@ _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in (Ready, Leavi
 def encode(message: Message) -> bytes:
     """The line that carries ``message``."""
     line = json.dumps([type(message).__name__, *astuple(message)])
-    return line.encode() + b"\n"
+    # The newline before it ends whatever a scribble may have begun.
+    return b"\n" + line.encode() + b"\n"
 
 
 def decode(line: bytes) -> Message | None:
@@ -89,15 +93,18 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, message: Message) -> None:
-        """Send without ever blocking; what cannot be sent is lost.
+        """Send, or find the other end gone. Only workers send.
 
-        The few messages there are fit the socket's buffer many times over, so only
-        a peer that is gone or stuck loses one.
+        The few messages there are fit the socket's buffer many times over. Should
+        somebody have filled it, the master is given PATIENCE seconds to make room.
         """
+        self._sock.settimeout(PATIENCE)
         try:
             self._sock.sendall(encode(message))
         except OSError:
             self.closed = True
+        finally:
+            self._sock.setblocking(False)
 
     def receive(self) -> list[Message]:
         """What has arrived by now. Sets ``closed`` at the end of the stream.
@@ -118,7 +125,7 @@ class Channel:
         if len(self._partial) > LONGEST_LINE:
             self._partial = b""
             self.scribbles += 1
-        messages = [decode(line) for line in lines]
+        messages = [decode(line) for line in lines if line]
         self.scribbles += messages.count(None)
         return [message for message in messages if message is not None]
 

@@ -18,12 +18,11 @@ from forkserve.master.signals import blocked
 class Death:
     """A child that has been waited for.
 
-    ``code`` as in :attr:`subprocess.Popen.returncode`; ``peak_rss`` in bytes.
+    ``code`` as in :attr:`subprocess.Popen.returncode`.
     """
 
     pid: int
     code: int
-    peak_rss: int = 0
 
 
 class Kernel(Protocol):
@@ -60,12 +59,13 @@ class Posix:
         # so that its pid is still its own while its sibling's death is acted upon.
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                # Not wait4(): it imports a module, which takes a descriptor to spare.
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+            yield Death(pid, os.waitstatus_to_exitcode(status))
 
 
 def process_state(pid: int) -> str:

@@ -156,6 +156,14 @@ class Server:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
 
+    def get_in_vain(self, path: str) -> None:
+        """A request whose worker does not live to answer it."""
+        try:
+            answer = self.get(path)
+        except (OSError, http.client.HTTPException):
+            return
+        raise AssertionError(f"GET {path} was answered: {answer}")
+
     def reload(self) -> str:
         """HUP, and wait for the verdict."""
         since = self.mark()

@@ -26,9 +26,7 @@ def test_reloads_under_load_lose_nothing(start: Start, keep_alive: bool) -> None
         for number in range(1, 6):
             server.write(version(f"v{number}"))
             assert server.reload() == "done"
-            old = server.worker_pids()
-            server.wait_for("rid of the old", lambda: len(server.worker_pids()) == 3)
-            assert old
+            server.wait_for("rid of the old", settled(server, 3))
     assert load.failed == []
     assert server.get().startswith("v5")
     assert server.stop() == 0
@@ -61,6 +59,7 @@ def test_a_broken_deploy_does_not_take_the_service_down(start: Start, kind: str)
         assert re.search(r"generation 2 is dropped and generation 1 keeps serving", server.log)
         server.write(version("mended"))
         assert server.reload() == "done"
+        server.wait_for("rid of the old", settled(server, 2))
     assert not load.failed
     assert not server.worker_pids() & before
     assert server.get().startswith("mended")
@@ -105,9 +104,9 @@ def test_a_reload_keeps_the_number_that_ttin_and_ttou_have_set(start: Start) -> 
     server.wait_for("three", settled(server, 3))
     assert server.reload() == "done"
     server.wait_for("three", settled(server, 3))
-    for _ in range(2):
+    for target in (2, 1):
         server.signal(signal.SIGTTOU)
-    server.wait_for("one", settled(server, 1))
+        server.wait_for(f"{target}", settled(server, target))
     server.signal(signal.SIGTTOU)
     server.wait_for_log("0 workers cannot be had")
     assert server.get()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,7 @@ import ctypes, faulthandler, time
 def block():
     while True: time.sleep(600)
 def native():
-    ctypes.PyDLL(None).sleep(600)  # PyDLL keeps the GIL
+    while True: ctypes.PyDLL(None).sleep(600)  # PyDLL keeps the GIL
 """
 )
 
@@ -76,8 +77,7 @@ def test_killed_workers_are_replaced_one_by_one_and_all_at_once(start: Start) ->
 )
 def test_a_death_is_explained_with_the_request(deadly: Start, path: str, ending: str) -> None:
     server = deadly("-w", "2").wait_until_ready()
-    with pytest.raises(OSError, match=""):
-        server.get(path)
+    server.get_in_vain(path)
     server.wait_for_log(rf"{ending} after .* and 0 requests, serving GET {path} for .*1 of 2 ready")
     server.wait_for("two again", settled(server, 2))
     if path == "/segv":
@@ -123,8 +123,7 @@ def test_a_crash_loop_backs_off_and_ends(start: Start, folder: Path) -> None:
 def test_a_hung_worker_shows_its_stack_and_is_replaced(deadly: Start, path: str) -> None:
     """Also when the hang is in native code that holds the GIL."""
     server = deadly("-w", "2", "--timeout", "2").wait_until_ready()
-    with pytest.raises(OSError, match=""):
-        server.get(path)
+    server.get_in_vain(path)
     server.wait_for_log(rf"hangs: its event loop has not turned for 2 s, serving GET {path}")
     server.wait_for_log(r"was ended by SIGKILL \(hung\)")
     server.wait_for_log(rf"in {path[1:]}$")
@@ -137,9 +136,7 @@ def test_a_stopped_worker_is_hung_but_a_stopped_master_excuses_all(start: Start)
     everyone = [server.pid, *before]
     for pid in everyone:
         os.kill(pid, signal.SIGSTOP)
-    # Nothing can happen while all are stopped: this is the fault itself, not a wait.
-    server.process.poll()
-    stopped_for(5.0)
+    time.sleep(5)  # the fault itself: longer than the timeout, and nothing runs
     for pid in everyone:
         os.kill(pid, signal.SIGCONT)
     assert server.get().startswith("VERSION")
@@ -150,13 +147,6 @@ def test_a_stopped_worker_is_hung_but_a_stopped_master_excuses_all(start: Start)
     server.wait_for_log(rf"\(pid {victim}, generation 1\) hangs")
     server.wait_for("replaced", lambda: victim not in server.worker_pids())
     server.wait_for("two again", settled(server, 2))
-
-
-def stopped_for(seconds: float) -> None:
-    """Hold the fault for so long."""
-    import time
-
-    time.sleep(seconds)
 
 
 def test_term_to_one_worker_drains_it_and_another_takes_its_place(start: Start) -> None:
