@@ -1,7 +1,7 @@
 """All that the master asks of the operating system about processes.
 
-Small on purpose: the simulated one in the tests has the same three methods and
-passes the same tests.
+Small on purpose: three methods, of which everything that the master does to a process
+is made.
 """
 
 from __future__ import annotations

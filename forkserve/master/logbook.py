@@ -174,7 +174,7 @@ class Logbook:
         if stopping and what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED):
             log.debug("%s", text)  # why has been said, once for all of them
         elif what.planned:
-            log.info("%s", text)
+            log.log(logging.INFO if what.exit.code == 0 else logging.WARNING, "%s", text)
         elif what.departure is Departure.FAILED_TO_BOOT and what.failure:
             where = f" ({what.failure.where})" if what.failure.where else ""
             log.error("%s: %s%s", text, what.failure.headline, where)
