@@ -118,6 +118,7 @@ def test_a_terminal_that_closes_stops_its_foreground_master(folder: Path) -> Non
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(folder)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup(1)
         os.execvpe("bash", ["bash", "-c", script], environment)
     try:
         _until(lambda: log.exists() and "workers are ready" in log.read_text())
