@@ -154,7 +154,8 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request("GET", path)
-            return connection.getresponse().read().decode()
+            with connection.getresponse() as response:
+                return response.read().decode()
 
     def get_in_vain(self, path: str) -> None:
         """A request whose worker does not live to answer it."""
@@ -215,8 +216,8 @@ class Load:
         while not self._stop.is_set():
             try:
                 connection.request("GET", "/")
-                response = connection.getresponse()
-                body = response.read().decode()
+                with connection.getresponse() as response:
+                    body = response.read().decode()
                 if response.status == 200:
                     self.answers.append(body)
                 else:

@@ -118,6 +118,24 @@ def test_boot_timeout_kills_with_the_stack_in_the_log(start: Start, folder: Path
     assert "not ready within the boot timeout of 1 s" in server.log
 
 
+def test_deaths_in_one_batch_are_taken_one_by_one(start: Start, folder: Path) -> None:
+    """The first death makes the master kill the others, whose pids must still be theirs."""
+    source = (
+        "import os, time\n"
+        "open(f'importing-{os.getpid()}', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "os._exit(9)\n"
+    )
+    (folder / "app.py").write_text(source)
+    server = start("-w", "4")
+    server.wait_for("importing", lambda: len(list(folder.glob("importing-*"))) == 4)
+    server.signal(signal.SIGSTOP)
+    server.write("", "go")
+    server.wait_for("all dead", lambda: len(server.zombies()) == 4)
+    server.signal(signal.SIGCONT)
+    assert server.wait_for_exit() == 3
+
+
 def test_term_while_booting_stops_at_once(start: Start, folder: Path) -> None:
     source = "import time\nopen('importing', 'w').close()\ntime.sleep(600)\n"
     (folder / "stuck.py").write_text(source)
