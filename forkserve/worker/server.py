@@ -86,8 +86,6 @@ class WorkerServer(uvicorn.Server):
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
         self._stop_accepting(sockets or [])
-        # In place, so that responses already under way say it too.
-        self.server_state.default_headers.append((b"connection", b"close"))
         if self._connections:
             self._connections.empty.clear()
             patience = min(settings.keep_alive, settings.graceful_timeout)
@@ -127,10 +125,18 @@ class WorkerServer(uvicorn.Server):
         if self.should_exit:
             return
         self.should_exit = True
+        self._tell_clients_to_go()
         self._leave.set()
         self._job.channel.send(Leaving())
         if not self.started and self._main_task is not None:
             self._main_task.cancel()  # in lifespan startup: there is nobody to wait for
+
+    def _tell_clients_to_go(self) -> None:
+        goodbye = (b"connection", b"close")
+        # In place, so that responses already under way say it too; and for the next tick,
+        # which makes the list anew.
+        self.server_state.default_headers.append(goodbye)
+        self.config.encoded_headers = [*self.config.encoded_headers, goodbye]
 
 
 async def _first_of(seconds: float, *events: asyncio.Event) -> None:

@@ -180,11 +180,10 @@ class Server:
         """Kill what is left of it, by pid, and say whether anything was."""
         if self.process.poll() is None:
             self.process.kill()
+        # Its process group is its own; a worker that a broken master has left is in it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
-        for pid in self.seen_pids:
-            if is_forkserve(pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
         self._reader.join(PATIENCE)
         if self.process.stderr:
             self.process.stderr.close()
@@ -244,12 +243,6 @@ def is_zombie(pid: int) -> bool:
 
 def is_gone(pid: int) -> bool:
     return state_of(pid) in ("", "Z", "X")
-
-
-def is_forkserve(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return b"forkserve" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
 
 
 def port_is_free(port: int) -> bool:
