@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from typing import ClassVar
 
 PATIENCE = 5.0
-"""Seconds."""
+"""Seconds that a message may wait for room in the channel."""
 
 LONGEST_LINE = 64 * 1024
 """Bytes. What is longer is no message of ours."""

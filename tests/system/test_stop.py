@@ -30,6 +30,12 @@ SLOW = APP.replace(
 )
 
 
+def _ask_in_vain(server: Server) -> None:
+    """A slow request that the stop cuts off, by a reset or by an answer of 500."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        server.get("/slow")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_in_flight_is_answered_before_the_end(
     start: Start, folder: Path, number: int
@@ -52,12 +58,7 @@ def test_a_request_in_flight_is_answered_before_the_end(
 def test_the_second_int_and_quit_stop_at_once(start: Start, folder: Path, second: int) -> None:
     (folder / "app.py").write_text(SLOW)
     server = start("-w", "2").wait_until_ready()
-
-    def cut_off() -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            server.get("/slow")
-
-    client = threading.Thread(target=cut_off)
+    client = threading.Thread(target=_ask_in_vain, args=(server,))
     client.start()
     server.wait_for("in flight", lambda: (folder / "in-flight").exists())
     server.signal(signal.SIGINT)
@@ -73,12 +74,7 @@ def test_what_does_not_finish_is_cut_off_at_the_graceful_timeout(
 ) -> None:
     (folder / "app.py").write_text(SLOW)
     server = start("-w", "1", "--graceful-timeout", "1").wait_until_ready()
-
-    def cut_off() -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            server.get("/slow")
-
-    client = threading.Thread(target=cut_off)
+    client = threading.Thread(target=_ask_in_vain, args=(server,))
     client.start()
     server.wait_for("in flight", lambda: (folder / "in-flight").exists())
     began = monotonic()
