@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import ClassVar
 
 PATIENCE = 5.0
@@ -26,12 +26,22 @@ LONGEST_LINE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something a worker tells the master."""
+    """Something that one process tells another. Its fields are text or numbers."""
+
+
+# From a worker, and some from a template.
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first words of a worker that a template has forked: it is the master's child."""
+
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """Lifespan startup is complete and the worker accepts connections."""
+    """A worker can accept, or a template can fork."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,65 @@ class BootFailed(Message):
     details: str
 
 
-_BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in (Ready, Leaving, BootFailed)}
+@dataclass(frozen=True, slots=True)
+class BootExtended(Message):
+    """The app needs up to so many seconds more, from now, until it is ready."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent(Message):
+    """The worker goes on serving, and wants to be replaced."""
+
+    because: str
+
+
+# From a template.
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit(Message):
+    """The app is imported and must not be forked; the template exits."""
+
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned(Message):
+    """The worker exists, and is the master's child."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed(Message):
+    """The operating system refused the fork."""
+
+    worker_id: int
+    error: str
+
+
+# From the master.
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn(Message):
+    """Fork a worker. Its channel and its file for last words come along."""
+
+    worker_id: int
+    slot: int
+    spare: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promote(Message):
+    """A spare shall begin to accept."""
+
+
+_BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}
+_KINDS = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
 def encode(message: Message) -> bytes:
@@ -62,9 +130,11 @@ def decode(line: bytes) -> Message | None:
     """The message in ``line``, or None if there is none."""
     try:
         name, *values = json.loads(line)
-        if not all(isinstance(value, str) for value in values):
-            return None
-        return _BY_NAME[name](*values)
+        cls = _BY_NAME[name]
+        for field, value in zip(fields(cls), values, strict=True):
+            if type(value) not in _KINDS[str(field.type)]:
+                return None
+        return cls(*values)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

@@ -6,19 +6,48 @@ needs. Adding one is adding a field.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
+
+T = TypeVar("T")
 
 
 def _read_binds(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[Bind, ...]:
+    return tuple(_checked(parse_bind, value, ctx, param) for value in values)
+
+
+def _read_worker_env(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    return tuple(_checked(parse_worker_env, value, ctx, param) for value in values)
+
+
+def _read_size(ctx: click.Context, param: click.Parameter, value: str | int) -> int:
+    return _checked(parse_size, str(value), ctx, param)
+
+
+def _read_function(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return value and _checked(parse_function, value, ctx, param)
+
+
+def _read_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return value and _checked(parse_path, value, ctx, param)
+
+
+def _checked(
+    parse: Callable[[str], T], value: str, ctx: click.Context, param: click.Parameter
+) -> T:
+    """``parse(value)``; what it complains about is told as click tells it."""
     try:
-        return tuple(parse_bind(value) for value in values)
+        return parse(value)
     except ValueError as exc:
         raise click.BadParameter(str(exc), ctx, param) from exc
 
@@ -87,6 +116,77 @@ class Settings:
         type=click.IntRange(1, 512),
         help="How many workers above --workers may live while a reload replaces them. "
         "[default: a quarter of the workers, at least 1]",
+    )
+    preload: bool | None = setting(
+        None,
+        "--preload/--no-preload",
+        help="Import the app once, in a template that forks the workers, whatever is found in it "
+        "(--preload), or in each worker (--no-preload). [default: in a template, if nothing is "
+        "found in it that cannot be shared]",
+    )
+    share: str = setting(
+        "frozen",
+        "--share",
+        type=click.Choice(["frozen", "immortal"]),
+        help="How the template's memory stays shared: kept from the garbage collector, or from "
+        "reference counting too (Python 3.12 or newer).",
+    )
+    warmup: str | None = setting(
+        None,
+        "--warmup",
+        callback=_read_function,
+        metavar="MODULE:FUNCTION",
+        help="Call this after the import, in the template if there is one: to load models, say.",
+    )
+    ready_path: str | None = setting(
+        None,
+        "--ready-path",
+        callback=_read_path,
+        metavar="PATH",
+        help="A worker is ready only once its own app has answered GET PATH with 2xx or 3xx.",
+    )
+    worker_env: tuple[tuple[str, str], ...] = setting(
+        (),
+        "--worker-env",
+        type=str,
+        callback=_read_worker_env,
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Set in each worker's environment, with {slot}, {worker_id} and {generation} filled "
+        "in; may be given several times.",
+    )
+    spares: int = setting(
+        0,
+        "--spares",
+        type=click.IntRange(0, 512),
+        help="How many more workers to keep ready that accept nothing until one dies.",
+    )
+    max_requests: int = setting(
+        0,
+        "--max-requests",
+        type=click.IntRange(min=0),
+        help="Recycle a worker after so many requests, its replacement first; 0: never.",
+    )
+    max_requests_jitter: int = setting(
+        0,
+        "--max-requests-jitter",
+        type=click.IntRange(min=0),
+        help="Add up to so many at random to --max-requests, for each worker anew.",
+    )
+    max_rss: int = setting(
+        0,
+        "--max-rss",
+        type=str,
+        callback=_read_size,
+        metavar="SIZE",
+        help="Recycle a worker that uses more memory (512M, 2G), its replacement first; what it "
+        "shares counts by its share; 0: never.",
+    )
+    max_lifetime: float = setting(
+        0.0,
+        "--max-lifetime",
+        help="Recycle a worker that has been ready for so long, its replacement first; 0: never.",
+        **_SECONDS,
     )
     log_level: str = setting(
         "info",

@@ -1,0 +1,56 @@
+"""Small values as the user writes them: sizes, environment variables, functions, paths."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PLACES = ("slot", "worker_id", "generation")
+
+
+def parse_size(text: str) -> int:
+    """Bytes: a number, perhaps with K, M, G or T (powers of 1024) behind it.
+
+    Raises ValueError with a sentence for the user.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.I)
+    if not found:
+        raise ValueError(f'"{text}" is not a size; write for example "512M" or "2G".')
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def parse_worker_env(text: str) -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``, where VALUE may hold ``{slot}`` and the like."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f'"{text}" is not NAME=VALUE; write for example "GPU={{slot}}".')
+    try:
+        filled_in(value, dict.fromkeys(_PLACES, 0))
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as exc:
+        places = ", ".join(f"{{{place}}}" for place in _PLACES)
+        raise ValueError(
+            f'"{text}": only {places} can be filled in; write {{{{ and }}}} for braces.'
+        ) from exc
+    return name, value
+
+
+def filled_in(value: str, numbers: dict[str, int]) -> str:
+    """``value`` with its places filled in. Raises KeyError for one that is unknown."""
+    return value.format_map(numbers)
+
+
+def parse_function(text: str) -> str:
+    """``module:function``, checked for its form only."""
+    module, _, function = text.partition(":")
+    if not module or not function or "/" in module:
+        raise ValueError(
+            f'"{text}" is not "module:function"; write for example "demo_app:load_model".'
+        )
+    return text
+
+
+def parse_path(text: str) -> str:
+    """The path of a request, such as ``/health``."""
+    if not text.startswith("/") or any(c.isspace() for c in text):
+        raise ValueError(f'"{text}" is not a path; write for example "/health".')
+    return text
