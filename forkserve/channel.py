@@ -1,4 +1,4 @@
-"""Messages between the master and a worker.
+"""Messages between the master and a worker, or a template.
 
 A channel is one end of a stream socketpair. A message is one line: a JSON array of
 the message's name and its fields. A line that is not a message is counted and
@@ -11,9 +11,11 @@ gone, however it went.
 
 from __future__ import annotations
 
+import array
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import ClassVar
 
@@ -148,6 +150,7 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._partial = b""
+        self._fds: list[int] = []
         self.closed = False
         """Whether the other end is gone."""
         self.scribbles = 0
@@ -163,7 +166,7 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, message: Message) -> None:
-        """Send, or find the other end gone. Only workers send.
+        """Send, or find the other end gone. What workers and templates use.
 
         The few messages there are fit the socket's buffer many times over. Should
         somebody have filled it, the master is given PATIENCE seconds to make room.
@@ -175,6 +178,51 @@ class Channel:
             self.closed = True
         finally:
             self._sock.setblocking(False)
+
+    def offer(self, message: Message, fds: Sequence[int] = ()) -> bool:
+        """Send without ever waiting, with copies of ``fds``. What the master uses.
+
+        Returns whether it is on its way. If it is not, the other end has gone, or has
+        not read for so long that it hangs.
+        """
+        data = encode(message)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            return self._sock.sendmsg([data], rights, socket.MSG_DONTWAIT) == len(data)
+        except OSError:
+            return False
+
+    def receive_with_fds(self, each: int) -> list[tuple[Message, list[int]]]:
+        """Like :meth:`receive`, for an end whose every message comes with ``each`` fds.
+
+        The caller closes them. Not :func:`socket.recv_fds`: it ignores its flags in
+        Python 3.11, and a descriptor without close-on-exec could leak into a program
+        that the app starts.
+        """
+        room = socket.CMSG_SPACE(64 * array.array("i").itemsize)
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(
+                self.HANDFUL, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+            )
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds += fds
+        received = []
+        for line in self._lines(data):
+            fds_of_it, self._fds = self._fds[:each], self._fds[each:]
+            if (message := decode(line)) is not None:
+                received.append((message, list(fds_of_it)))
+            else:
+                self.scribbles += 1
+                for fd in fds_of_it:
+                    os.close(fd)
+        return received
 
     def receive(self) -> list[Message]:
         """What has arrived by now. Sets ``closed`` at the end of the stream.
@@ -188,6 +236,12 @@ class Channel:
             return []
         except OSError:
             data = b""
+        messages = [decode(line) for line in self._lines(data)]
+        self.scribbles += messages.count(None)
+        return [message for message in messages if message is not None]
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` has completed; no data is the end of the stream."""
         if not data:
             self.closed = True
             return []
@@ -195,9 +249,7 @@ class Channel:
         if len(self._partial) > LONGEST_LINE:
             self._partial = b""
             self.scribbles += 1
-        messages = [decode(line) for line in lines if line]
-        self.scribbles += messages.count(None)
-        return [message for message in messages if message is not None]
+        return [line for line in lines if line]
 
     def receive_rest(self) -> list[Message]:
         """Everything a dead worker has left behind, within reason."""

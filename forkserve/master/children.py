@@ -1,4 +1,4 @@
-"""What the master holds of each worker: its channel, its row, its last words."""
+"""How the master makes a process, or has one made: the two ways to a worker."""
 
 from __future__ import annotations
 
@@ -6,49 +6,22 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NoReturn
 
-from forkserve.channel import Channel
+from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
+from forkserve.master.family import TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
 from forkserve.scoreboard import Row, Scoreboard
-from forkserve.supervisor.actions import Fork
+from forkserve.supervisor.actions import Fork, ForkTemplate
 from forkserve.worker import birth
-
-LONGEST_STACK = 32 * 1024
-"""Bytes of a stack dump that go into the log."""
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-@dataclass(slots=True)
-class Child:
-    """The master's end of one worker."""
-
-    worker_id: int
-    generation: int
-    pid: int
-    channel: Channel
-    row: Row
-    last_words: int
-
-    def stack(self) -> str:
-        """What the worker's fault handler has written so far."""
-        with contextlib.suppress(OSError):
-            text = os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace")
-            return _without_machinery(text)
-        return ""
-
-    def close(self) -> None:
-        self.channel.close()
-        os.close(self.last_words)
 
 
 class Nursery:
-    """Makes workers directly: the master forks, and the child imports the app."""
+    """Makes workers and templates."""
 
     def __init__(
         self,
@@ -62,20 +35,55 @@ class Nursery:
         self._scoreboard = scoreboard
         self._listeners = listeners
 
-    def fork(self, wanted: Fork) -> Child:
-        """A new worker. Raises OSError (EAGAIN, ENOMEM, EMFILE) and leaves nothing."""
+    def fork(self, wanted: Fork) -> WorkerChild:
+        """A new worker, which will import the app itself.
+
+        Raises OSError (EAGAIN, ENOMEM, EMFILE) and leaves nothing behind, like the
+        other ways.
+        """
+        with self._ends() as (ours, theirs, last_words):
+            row = self._clean_row(wanted.slot)
+            job = self._job(wanted, theirs, row, last_words)
+            pid = self._kernel.fork(partial(birth.run, job))
+        return WorkerChild(wanted.worker_id, wanted.generation, pid, ours, last_words, row)
+
+    def ask(self, template: TemplateChild, wanted: Fork) -> WorkerChild:
+        """A worker that ``template`` has been asked to fork; its pid is not known yet.
+
+        A template that does not take the message is dead or hung, and its end will
+        settle what becomes of this worker.
+        """
+        with self._ends() as (ours, theirs, last_words):
+            row = self._clean_row(wanted.slot)
+            spawn = Spawn(wanted.worker_id, wanted.slot, int(wanted.spare))
+            template.channel.offer(spawn, (theirs.fileno(), last_words))
+        return WorkerChild(
+            wanted.worker_id, wanted.generation, None, ours, last_words, row, template.id
+        )
+
+    def fork_template(self, wanted: ForkTemplate) -> TemplateChild:
+        """A new template, which will import the app."""
+        with self._ends() as (ours, theirs, last_words):
+            pid = self._kernel.fork(self._template_life(wanted, theirs, last_words))
+        return TemplateChild(wanted.template_id, wanted.generation, pid, ours, last_words)
+
+    @contextlib.contextmanager
+    def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:
+        """Both ends of a channel and a file for last words. Theirs is closed at the end;
+        all are if something goes wrong."""
         with contextlib.ExitStack() as undo:
             ours, theirs = Channel.pair()
             undo.callback(ours.close)
-            last_words = _nameless_file()
-            undo.callback(os.close, last_words)
             with contextlib.closing(theirs):
-                row = self._scoreboard.row(wanted.slot)
-                row.clear()
-                job = self._job(wanted, theirs, row, last_words)
-                pid = self._kernel.fork(partial(birth.run, job))
+                last_words = _nameless_file()
+                undo.callback(os.close, last_words)
+                yield ours, theirs, last_words
             undo.pop_all()
-        return Child(wanted.worker_id, wanted.generation, pid, ours, row, last_words)
+
+    def _clean_row(self, slot: int) -> Row:
+        row = self._scoreboard.row(slot)
+        row.clear()
+        return row
 
     def _job(self, wanted: Fork, channel: Channel, row: Row, last_words: int) -> birth.Job:
         return birth.Job(
@@ -88,7 +96,30 @@ class Nursery:
             row,
             last_words,
             os.getpid(),
+            wanted.spare,
         )
+
+    def _template_life(
+        self, wanted: ForkTemplate, channel: Channel, last_words: int
+    ) -> Callable[[], NoReturn]:
+        master_pid = os.getpid()
+
+        def life() -> NoReturn:
+            # In the child only: the master has no use for any of it.
+            from forkserve.template import main
+
+            errand = main.Errand(
+                wanted.generation,
+                self._settings,
+                [listener.socket for listener in self._listeners],
+                channel,
+                self._scoreboard,
+                last_words,
+                master_pid,
+            )
+            main.run(errand)
+
+        return life
 
 
 def _nameless_file() -> int:
@@ -102,15 +133,3 @@ def _nameless_file() -> int:
 def drain_signal(patient: bool) -> int:
     """The signal by which the master asks a worker to leave."""
     return signal.SIGTERM if patient else signal.SIGINT
-
-
-def _without_machinery(stack: str) -> str:
-    """A faulthandler dump without what lies below the app: the worker's own start."""
-    kept: list[str] = []
-    below = False
-    for line in stack.strip().splitlines():
-        frame = line.startswith("  File ")
-        below = frame and (below or _PACKAGE in line)
-        if not below and "<frozen importlib" not in line:
-            kept.append(line)
-    return "\n".join(kept)

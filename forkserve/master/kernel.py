@@ -1,6 +1,6 @@
 """All that the master asks of the operating system about processes.
 
-Small on purpose: three methods, of which everything that the master does to a process
+Small on purpose: four methods, of which everything that the master does to a process
 is made.
 """
 
@@ -34,6 +34,9 @@ class Kernel(Protocol):
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to a child that has not been reaped."""
 
+    def is_child(self, pid: int) -> bool:
+        """Whether ``pid`` is a child that has not been reaped."""
+
     def reap(self) -> Iterator[Death]:
         """Each child that has ended by now, waited for as it is handed out; never blocks."""
 
@@ -53,6 +56,13 @@ class Posix:
     def signal(self, pid: int, number: int) -> None:
         # The pid is an unreaped child's: it cannot be somebody else's by now.
         os.kill(pid, number)
+
+    def is_child(self, pid: int) -> bool:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (OSError, OverflowError):
+            return False
+        return pid > 0
 
     def reap(self) -> Iterator[Death]:
         # One at a time: a child that has not been handed out yet is not reaped either,

@@ -21,7 +21,7 @@ from forkserve.master.kernel import process_state
 from forkserve.scoreboard import Snapshot
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.events import BootFailure, Exit
 
 log = logging.getLogger("forkserve")
 
@@ -86,10 +86,17 @@ class Person:
 
 
 class Logbook:
-    """Puts notes into words. ``who`` tells of a worker by its id."""
+    """Puts notes into words. ``who`` tells of a worker by its id, ``which`` of a template."""
 
-    def __init__(self, who: Callable[[int], Person], urls: list[str], app: str) -> None:
+    def __init__(
+        self,
+        who: Callable[[int], Person],
+        which: Callable[[int], Person],
+        urls: list[str],
+        app: str,
+    ) -> None:
         self._who = who
+        self._which = which
         self._urls = ", ".join(urls)
         self._app = app
 
@@ -115,6 +122,40 @@ class Logbook:
             what.ready,
             what.target,
         )
+
+    @tell.register
+    def _(self, what: note.SpareReady) -> None:
+        log.info(
+            "%s is ready after %.2f s, as a spare that does not accept yet",
+            self._who(what.worker_id).name,
+            what.after,
+        )
+
+    @tell.register
+    def _(self, what: note.SparePromoted) -> None:
+        log.info(
+            "%s was a spare and accepts from now on; %d ready, %d wanted",
+            self._who(what.worker_id).name,
+            what.ready,
+            what.target,
+        )
+
+    @tell.register
+    def _(self, what: note.WorkerWorn) -> None:
+        log.info(
+            "%s will be recycled, its replacement first: %s",
+            self._who(what.worker_id).name,
+            what.because,
+        )
+
+    @tell.register
+    def _(self, what: note.BootExtended) -> None:
+        person = (
+            self._who(what.worker_id)
+            if what.worker_id is not None
+            else self._which(what.template_id or 0)
+        )
+        log.info("%s asks for up to %.0f s more to become ready", person.name, what.seconds)
 
     @tell.register
     def _(self, what: note.AllReady) -> None:
@@ -180,6 +221,53 @@ class Logbook:
             log.error("%s: %s%s", text, what.failure.headline, where)
         else:
             log.error("%s%s", text, _block(what.stack))
+
+    @tell.register
+    def _(self, what: note.TemplateServes) -> None:
+        log.info(
+            "%s is ready after %.2f s: workers are forked from it",
+            self._which(what.template_id).name,
+            what.after,
+        )
+
+    @tell.register
+    def _(self, what: note.TemplateRejected) -> None:
+        log.warning(
+            "%s cannot be shared between workers, so each worker of generation %d imports it by "
+            "itself. The app has opened at import: %s. (--preload shares it all the same, "
+            "--no-preload saves the try.)",
+            self._app,
+            what.generation,
+            what.findings,
+        )
+
+    @tell.register
+    def _(self, what: note.TemplateOverdue) -> None:
+        person = self._which(what.template_id)
+        if what.departure is Departure.BOOT_TIMED_OUT:
+            failing = f"is not ready after {what.limit:g} s (--boot-timeout)"
+        else:
+            failing = f"was told to fork a worker and has not for {what.limit:g} s"
+        log.error("%s %s; it is killed, its stacks follow", person.name, failing)
+
+    @tell.register
+    def _(self, what: note.TemplateGone) -> None:
+        person = self._which(what.template_id)
+        if what.planned:
+            log.debug("%s has left", person.name)
+            return
+        how = _how_it_ended(what.exit)
+        if what.departure is not Departure.CRASHED:
+            how += f" ({what.departure.value})"
+        failure = f": {what.failure.headline}" if what.failure else ""
+        next_ = f"; its workers live on, {what.next}" if what.next else ""
+        # Why a first boot has failed has been said already.
+        told = what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED)
+        level = logging.DEBUG if told and not next_ else logging.ERROR
+        age = _duration(what.age)
+        log.log(
+            level, "%s %s after %s%s%s%s", person.name, how, age, next_, failure, _block(what.stack)
+        )
 
     @tell.register
     def _(self, what: note.ForkRefused) -> None:
@@ -293,9 +381,14 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def _how_it_ended(exit: Exit) -> str:
+    number = exit.signal
+    return f"was ended by {signals.name(number)}" if number else f"exited with {exit.code}"
+
+
 def _ending(what: note.WorkerGone) -> str:
     number = what.exit.signal
-    how = f"was ended by {signals.name(number)}" if number else f"exited with {what.exit.code}"
+    how = _how_it_ended(what.exit)
     if what.departure is Departure.DRAINED and not number and what.exit.code == 0:
         return "has left"
     if what.departure is Departure.CRASHED:

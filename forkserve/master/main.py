@@ -1,7 +1,7 @@
 """The master process: the one loop.
 
     signal ─► wake-up descriptor ─┐
-    worker's message, its end ────┼─► select() ─► event ─► supervisor ─► actions
+    a child's message, its end ───┼─► select() ─► event ─► supervisor ─► actions
     next deadline ────────────────┘                 ▲                      │
                                                     └── what came of it ◄──┘
 
@@ -17,19 +17,34 @@ from collections import deque
 from functools import singledispatchmethod
 from time import monotonic
 
-from forkserve.channel import BootFailed, Leaving, Message, Ready
+from forkserve.channel import (
+    BootExtended,
+    BootFailed,
+    Hello,
+    Leaving,
+    Message,
+    Promote,
+    Ready,
+    Spawned,
+    SpawnFailed,
+    Spent,
+    Unfit,
+)
 from forkserve.config.settings import Settings
 from forkserve.master import logbook
-from forkserve.master.children import Child, Nursery, drain_signal
+from forkserve.master.children import Nursery, drain_signal
+from forkserve.master.family import Child, Family, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.signals import SignalQueue, Terminal
-from forkserve.scoreboard import Scoreboard, Snapshot
+from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
+from forkserve.supervisor.state import Preload
+from forkserve.template.twofold import adopt_orphans
 from forkserve.worker.lifeline import STACK_SIGNAL
 
 LONGEST_WAIT = 3600.0
@@ -39,16 +54,21 @@ LONGEST_WAIT = 3600.0
 def run(settings: Settings) -> int:
     """Serve until stopped. Returns the exit code of the process."""
     logbook.configure(settings.log_level)
+    can_adopt = settings.preload is not False and adopt_orphans()
+    if settings.preload and not can_adopt:
+        logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
+        return 2
     try:
         listeners = open_listeners(settings.bind)
     except BindError as exc:
         logbook.to_stderr(str(exc))
         return 1
-    return Master(settings, listeners, Posix()).run()
+    return Master(settings, policy_of(settings, can_adopt), listeners, Posix()).run()
 
 
-def policy_of(settings: Settings) -> Policy:
-    """What the supervisor needs to know of the settings."""
+def policy_of(settings: Settings, can_adopt: bool) -> Policy:
+    """What the supervisor needs to know of the settings, and of the system."""
+    wish = {True: Preload.ALWAYS, False: Preload.NEVER, None: Preload.AUTO}[settings.preload]
     surge = settings.surge if settings.surge is not None else max(1, settings.workers // 4)
     return Policy(
         workers=settings.workers,
@@ -56,6 +76,8 @@ def policy_of(settings: Settings) -> Policy:
         timeout=settings.timeout,
         boot_timeout=settings.boot_timeout,
         graceful_timeout=settings.graceful_timeout,
+        preload=wish if can_adopt else Preload.NEVER,
+        spares=settings.spares,
         seed=int.from_bytes(os.urandom(4), "big"),
     )
 
@@ -63,20 +85,23 @@ def policy_of(settings: Settings) -> Policy:
 class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
-    def __init__(self, settings: Settings, listeners: list[Listener], kernel: Kernel) -> None:
-        policy = policy_of(settings)
+    def __init__(
+        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+    ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
         self._scoreboard = Scoreboard(policy.slots)
         self._nursery = Nursery(settings, kernel, self._scoreboard, listeners)
-        self._children: dict[int, Child] = {}
-        self._obituaries: dict[int, Person] = {}
+        self._family = Family()
+        self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
         self._terminal = Terminal()
-        self._logbook = Logbook(self._person, [ln.url for ln in listeners], settings.app)
+        self._logbook = Logbook(
+            self._worker, self._template, [ln.url for ln in listeners], settings.app
+        )
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
@@ -145,46 +170,130 @@ class Master:
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
 
-    def _hear_worker(self, child: Child) -> None:
-        if self._children.get(child.worker_id) is not child:
+    def _hear(self, child: Child) -> None:
+        """A child has said something, or its end of the channel is closed."""
+        if not self._family.holds(child) or child.channel.closed:
             return  # buried a moment ago, by a signal of the same turn
         for message in child.channel.receive():
             self._on_message(child, message)
-        if child.channel.closed:
+        if self._family.holds(child) and child.channel.closed:
             # It has gone, or soon will be; SIGCHLD tells how.
             self._selector.unregister(child.channel)
+            if isinstance(child, WorkerChild):
+                self._settle(child)
 
     def _on_message(self, child: Child, message: Message) -> None:
+        if isinstance(child, TemplateChild):
+            self._on_template_message(child, message)
+        elif isinstance(child, WorkerChild):
+            self._on_worker_message(child, message)
+
+    def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
+        now = monotonic()
+        match message:
+            case Hello(pid):
+                self._is_born(worker, pid)
+            case Ready():
+                self._handle(on.WorkerReady(now, worker.id))
+            case Leaving():
+                self._handle(on.WorkerLeaving(now, worker.id))
+            case Spent(because):
+                self._handle(on.WorkerSpent(now, worker.id, because))
+            case BootExtended(seconds):
+                self._handle(on.WorkerBootExtended(now, worker.id, seconds))
+            case BootFailed(headline, where, details):
+                failure = on.BootFailure(headline, where, details)
+                self._handle(on.WorkerBootFailed(now, worker.id, failure))
+
+    def _on_template_message(self, template: TemplateChild, message: Message) -> None:
         now = monotonic()
         match message:
             case Ready():
-                self._handle(on.WorkerReady(now, child.worker_id))
-            case Leaving():
-                self._handle(on.WorkerLeaving(now, child.worker_id))
+                self._handle(on.TemplateReady(now, template.id))
+            case Unfit(findings):
+                self._handle(on.TemplateUnfit(now, template.id, findings))
+            case BootExtended(seconds):
+                self._handle(on.TemplateBootExtended(now, template.id, seconds))
             case BootFailed(headline, where, details):
                 failure = on.BootFailure(headline, where, details)
-                self._handle(on.WorkerBootFailed(now, child.worker_id, failure))
+                self._handle(on.TemplateBootFailed(now, template.id, failure))
+            case Spawned(worker_id, pid) if worker := self._asked_of(template, worker_id):
+                self._is_born(worker, pid)
+            case SpawnFailed(worker_id, error) if worker := self._asked_of(template, worker_id):
+                self._forget_unborn(worker)
+                self._handle(on.ForkFailed(now, worker.id, error))
+
+    # -- births and deaths ------------------------------------------------------------
+
+    def _asked_of(self, template: TemplateChild, worker_id: int) -> WorkerChild | None:
+        """The worker, if it was asked of this template and its pid is not known yet."""
+        worker = self._family.workers.get(worker_id)
+        return worker if worker in self._family.unborn(template.id) else None
+
+    def _is_born(self, worker: WorkerChild, pid: int) -> None:
+        """Somebody says that ``worker`` is the process ``pid``. Believed if it is ours."""
+        if worker.pid is not None or self._family.by_pid(pid):
+            return
+        code = self._family.recall_stranger(pid)
+        if code is None and not self._kernel.is_child(pid):
+            return
+        worker.pid = pid
+        self._handle(on.Forked(monotonic(), worker.id, pid))
+        if code is not None:
+            self._bury(Death(pid, code))
+
+    def _settle(self, worker: WorkerChild) -> None:
+        """No word will come from an unborn worker: nor will one, if its template is gone."""
+        if worker in self._family.unborn() and worker.template not in self._family.templates:
+            self._forget_unborn(worker)
+            self._handle(on.ForkLost(monotonic(), worker.id))
+
+    def _forget_unborn(self, worker: WorkerChild) -> None:
+        del self._family.workers[worker.id]
+        self._let_go_of(worker)
 
     def _bury(self, death: Death) -> None:
         """A child has been reaped: hear its last messages, then say that it is gone."""
-        child = next((c for c in self._children.values() if c.pid == death.pid), None)
+        child = self._family.by_pid(death.pid)
         if child is None:
-            return  # a stranger: as PID 1 we inherit orphans
+            # As a subreaper, or as PID 1, we inherit orphans.
+            self._family.remember_stranger(death.pid, death.code)
+            return
         was_open = not child.channel.closed
         for message in child.channel.receive_rest():
             self._on_message(child, message)
-        if was_open:
+        if was_open and child.channel.closed:
             self._selector.unregister(child.channel)
-        del self._children[child.worker_id]
-        person = self._describe(child)
-        self._obituaries[child.worker_id] = person
+        self._dying = self._describe(child)
         stack = child.stack()
+        if isinstance(child, TemplateChild):
+            self._bury_template(child, on.Exit(death.code), stack)
+        else:
+            del self._family.workers[child.id]
+            self._let_go_of(child)
+            self._handle(on.WorkerExited(monotonic(), child.id, on.Exit(death.code), stack))
+        self._dying = None
+
+    def _bury_template(self, template: TemplateChild, exit: on.Exit, stack: str) -> None:
+        del self._family.templates[template.id]
+        self._let_go_of(template)
+        self._handle(on.TemplateExited(monotonic(), template.id, exit, stack))
+        for worker in self._family.unborn(template.id):
+            self._hear_or_settle(worker)
+
+    def _hear_or_settle(self, worker: WorkerChild) -> None:
+        self._hear(worker)
+        if worker.channel.closed:
+            self._settle(worker)
+
+    def _let_go_of(self, child: Child) -> None:
+        if not child.channel.closed:
+            self._selector.unregister(child.channel)
         child.close()
-        self._handle(on.WorkerExited(monotonic(), child.worker_id, on.Exit(death.code), stack))
-        del self._obituaries[child.worker_id]
 
     def _beats(self) -> dict[int, float]:
-        return {c.worker_id: beat for c in self._children.values() if (beat := c.row.last_beat())}
+        workers = self._family.workers.values()
+        return {worker.id: beat for worker in workers if (beat := worker.row.last_beat())}
 
     # -- what is done -----------------------------------------------------------------
 
@@ -195,28 +304,54 @@ class Master:
     @_perform.register
     def _fork(self, action: do.Fork) -> None:
         try:
-            child = self._nursery.fork(action)
+            if action.template is None:
+                worker = self._nursery.fork(action)
+            else:
+                worker = self._nursery.ask(self._family.templates[action.template], action)
         except OSError as exc:
             failed = on.ForkFailed(monotonic(), action.worker_id, exc.strerror or str(exc))
             self._events.append(failed)
             return
-        self._children[child.worker_id] = child
+        self._family.workers[worker.id] = worker
+        self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
+        if worker.pid is not None:
+            self._events.append(on.Forked(monotonic(), worker.id, worker.pid))
+
+    @_perform.register
+    def _fork_template(self, action: do.ForkTemplate) -> None:
+        try:
+            template = self._nursery.fork_template(action)
+        except OSError as exc:
+            error = exc.strerror or str(exc)
+            self._events.append(on.TemplateForkFailed(monotonic(), action.template_id, error))
+            return
+        self._family.templates[template.id] = template
         self._selector.register(
-            child.channel, selectors.EVENT_READ, lambda: self._hear_worker(child)
+            template.channel, selectors.EVENT_READ, lambda: self._hear(template)
         )
-        logbook.log.debug("%s was forked", self._describe(child).name)
-        self._events.append(on.Forked(monotonic(), child.worker_id, child.pid))
+        assert template.pid is not None
+        self._events.append(on.TemplateForked(monotonic(), template.id, template.pid))
+
+    @_perform.register
+    def _promote(self, action: do.Promote) -> None:
+        self._family.workers[action.worker_id].channel.offer(Promote())
+
+    @_perform.register
+    def _dismiss(self, action: do.DismissTemplate) -> None:
+        self._kernel.signal(action.pid, signal.SIGTERM)
 
     @_perform.register
     def _drain(self, action: do.Drain) -> None:
         self._kernel.signal(action.pid, drain_signal(action.patient))
 
-    @_perform.register
-    def _dump(self, action: do.DumpStacks) -> None:
+    @_perform.register(do.DumpStacks)
+    @_perform.register(do.DumpTemplate)
+    def _dump(self, action: do.DumpStacks | do.DumpTemplate) -> None:
         self._kernel.signal(action.pid, STACK_SIGNAL)
 
-    @_perform.register
-    def _kill(self, action: do.Kill) -> None:
+    @_perform.register(do.Kill)
+    @_perform.register(do.KillTemplate)
+    def _kill(self, action: do.Kill | do.KillTemplate) -> None:
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
@@ -234,17 +369,23 @@ class Master:
 
     # -- who is who -------------------------------------------------------------------
 
-    def _person(self, worker_id: int) -> Person:
-        if worker_id in self._obituaries:
-            return self._obituaries[worker_id]
-        if child := self._children.get(worker_id):
-            return self._describe(child)
-        return Person(f"worker {worker_id}")
+    def _worker(self, worker_id: int) -> Person:
+        worker = self._family.workers.get(worker_id)
+        if worker is not None:
+            return self._describe(worker)
+        return self._dying or Person(f"worker {worker_id}")
+
+    def _template(self, template_id: int) -> Person:
+        template = self._family.templates.get(template_id)
+        if template is not None:
+            return self._describe(template)
+        return self._dying or Person("the template")
 
     def _describe(self, child: Child) -> Person:
-        name = f"worker {child.worker_id} (pid {child.pid}, generation {child.generation})"
-        seen: Snapshot = child.row.snapshot()
-        return Person(name, child.pid, seen)
+        name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
+        pid = f"pid {child.pid}, " if child.pid else ""
+        seen = child.row.snapshot() if isinstance(child, WorkerChild) else None
+        return Person(f"{name} ({pid}generation {child.generation})", child.pid, seen)
 
     def _close(self) -> None:
         self._selector.close()

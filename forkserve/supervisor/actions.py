@@ -22,11 +22,57 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Fork(Action):
-    """Make a worker. The result is ``Forked`` or ``ForkFailed``."""
+    """Make a worker. The result is ``Forked``, ``ForkFailed`` or ``ForkLost``.
+
+    ``template``: the one that forks it; None: the master does. ``spare``: it shall not
+    accept before it is promoted.
+    """
 
     worker_id: int
     generation: int
     slot: int
+    template: int | None = None
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promote(Action):
+    """Have a spare accept from now on."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkTemplate(Action):
+    """Make a template. The result is ``TemplateForked`` or ``TemplateForkFailed``."""
+
+    template_id: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DismissTemplate(Action):
+    """Ask a template to leave: it serves nobody, so it need not finish anything."""
+
+    template_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DumpTemplate(Action):
+    """Have a template's fault handler write its Python stacks."""
+
+    template_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillTemplate(Action):
+    """SIGKILL."""
+
+    template_id: int
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +135,7 @@ class Departure(Enum):
     CUT_OFF = "did not drain in time"
     LEFT = "left by itself"
     NOT_NEEDED = "not needed any more"
+    UNFIT = "the app cannot be shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +146,40 @@ class WorkerServes(Note):
     after: float
     ready: int
     target: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpareReady(Note):
+    """A spare became ready, ``after`` seconds from its fork; it does not accept yet."""
+
+    worker_id: int
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class SparePromoted(Note):
+    """A spare accepts from now on, in the place of one that is gone."""
+
+    worker_id: int
+    ready: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWorn(Note):
+    """A worker will be recycled: its replacement is made first."""
+
+    worker_id: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootExtended(Note):
+    """A worker or, if ``worker_id`` is None, a template says that it needs longer."""
+
+    worker_id: int | None
+    template_id: int | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +211,46 @@ class WorkerGone(Note):
     """A worker's end, and what happens next."""
 
     worker_id: int
+    departure: Departure
+    exit: Exit
+    age: float
+    planned: bool
+    stack: str = ""
+    failure: BootFailure | None = None
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateServes(Note):
+    """A template can fork workers, ``after`` seconds from its own fork."""
+
+    template_id: int
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRejected(Note):
+    """The app cannot be shared: each worker of the generation imports it by itself."""
+
+    template_id: int
+    generation: int
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOverdue(Note):
+    """A template will be killed: not ready in time, or it does not fork."""
+
+    template_id: int
+    departure: Departure
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateGone(Note):
+    """A template's end, and what happens next. Its workers live on."""
+
+    template_id: int
     departure: Departure
     exit: Exit
     age: float

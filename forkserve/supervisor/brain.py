@@ -9,13 +9,26 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Departure
 from forkserve.supervisor.backoff import STABLE_AFTER, Backoff
-from forkserve.supervisor.events import BootFailure, Event
-from forkserve.supervisor.reconcile import plan
-from forkserve.supervisor.state import FOREVER, Phase, Policy, Stage, State, Worker
+from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.reconcile import Birth, plan
+from forkserve.supervisor.state import (
+    FOREVER,
+    Phase,
+    Policy,
+    Preload,
+    Process,
+    Stage,
+    State,
+    Template,
+    Worker,
+)
 
 TRIAL_PATIENCE = 3
 """How often, for each worker that tries it, a generation may be killed from outside
 (SIGKILL, say) before it was ever ready, until that too counts as unable to boot."""
+
+LONGEST_EXTENSION = 24 * 3600.0
+"""Seconds. More is a mistake."""
 
 LATE = 0.5
 """Seconds. A verdict that comes later than this after it was due was held up because
@@ -40,7 +53,11 @@ class Supervisor:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.state = State(target=policy.workers, backoff=Backoff(seed=policy.seed))
+        self.state = State(
+            target=policy.workers,
+            backoff=Backoff(seed=policy.seed),
+            template_backoff=Backoff(seed=policy.seed + 1),
+        )
         self._out: list[Action] = []
 
     def handle(self, event: Event) -> list[Action]:
@@ -53,9 +70,10 @@ class Supervisor:
     def next_deadline(self) -> float:
         """When an :class:`~.events.Alarm` is due (monotonic seconds, or infinity)."""
         state = self.state
-        due = [self._due(w) for w in state.workers.values()]
-        if not state.stopping and state.backoff.until > float("-inf"):
-            due.append(state.backoff.until)
+        due = [self._due(p) for p in state.processes()]
+        if not state.stopping:
+            delays = (state.backoff.until, state.template_backoff.until)
+            due += [until for until in delays if until > float("-inf")]
         return min(due, default=FOREVER)
 
     # -- observe: what each event changes in the record ------------------------------
@@ -76,6 +94,7 @@ class Supervisor:
             self._out.append(do.Ignored("reload", "the master is stopping"))
             return
         state.backoff.stable()
+        state.template_backoff.stable()
         if state.trial is not None and not self._tried(state.trial):
             return  # its canary is not born yet and will import what is on disk then
         superseded, state.newest = state.trial, state.newest + 1
@@ -86,7 +105,7 @@ class Supervisor:
         self._out.append(do.ReloadBegins(state.newest, state.current or None, superseded))
 
     def _tried(self, generation: int) -> bool:
-        return any(w.generation == generation for w in self.state.workers.values())
+        return any(p.generation == generation for p in self.state.processes())
 
     @_observe.register
     def _scale(self, event: on.ScaleRequested) -> None:
@@ -123,6 +142,8 @@ class Supervisor:
     def _forked(self, event: on.Forked) -> None:
         worker = self.state.workers[event.worker_id]
         worker.pid = event.pid
+        if worker.template is not None and worker.phase is Phase.STARTING:
+            worker.deadline = max(worker.deadline, self._boot_deadline(event.now))
         # It may have been given up while its birth was under way.
         if worker.phase is Phase.DRAINING:
             self._out.append(do.Drain(worker.id, event.pid, worker.patient))
@@ -140,6 +161,10 @@ class Supervisor:
         self._out.append(do.ForkRefused(event.error, backoff.until - event.now))
 
     @_observe.register
+    def _fork_lost(self, event: on.ForkLost) -> None:
+        del self.state.workers[event.worker_id]  # any phase -> exited
+
+    @_observe.register
     def _ready(self, event: on.WorkerReady) -> None:
         state = self.state
         worker = state.workers.get(event.worker_id)
@@ -150,8 +175,12 @@ class Supervisor:
         worker.deadline = FOREVER
         if worker.generation == state.trial and not state.stopping:
             self._accept(worker)
-        ready = len(state.in_phase(Phase.READY))
-        self._out.append(do.WorkerServes(worker.id, event.now - worker.born, ready, state.target))
+        after = event.now - worker.born
+        if worker.spare:
+            self._out.append(do.SpareReady(worker.id, after))
+        else:
+            ready = len(state.serving())
+            self._out.append(do.WorkerServes(worker.id, after, ready, state.target))
 
     def _accept(self, canary: Worker) -> None:
         state = self.state
@@ -166,15 +195,26 @@ class Supervisor:
             )
 
     @_observe.register
+    def _boot_extended(self, event: on.WorkerBootExtended) -> None:
+        worker = self.state.workers.get(event.worker_id)
+        if worker is not None:
+            self._extend(worker, event.seconds, event.now)
+
+    @_observe.register
+    def _spent(self, event: on.WorkerSpent) -> None:
+        worker = self.state.workers.get(event.worker_id)
+        if worker is None or worker.phase is not Phase.READY or worker.spent:
+            return
+        worker.spent = event.because
+        self._out.append(do.WorkerWorn(worker.id, event.because))
+
+    @_observe.register
     def _boot_failed(self, event: on.WorkerBootFailed) -> None:
         worker = self.state.workers.get(event.worker_id)
         if worker is None or worker.phase is not Phase.STARTING:
             return
         worker.failure = event.failure
-        worker.departure = Departure.FAILED_TO_BOOT
-        # It has said its last word and only has to exit.
-        worker.phase = Phase.DRAINING  # starting -> draining
-        worker.deadline = event.now + self.policy.cutoff_grace
+        self._last_word(worker, Departure.FAILED_TO_BOOT, event.now)
         self._count_young_death(worker, event.now)
         self._boot_verdict(worker, event.failure, event.now)
 
@@ -211,28 +251,127 @@ class Supervisor:
         if not planned and not state.stopping:
             self._judge_death(worker, was, event)
 
+    # What a template says, and how it ends.
+
+    @_observe.register
+    def _template_forked(self, event: on.TemplateForked) -> None:
+        template = self.state.templates[event.template_id]
+        template.pid = event.pid
+        if template.phase is Phase.DRAINING:
+            self._out.append(do.DismissTemplate(template.id, event.pid))
+        elif template.phase is Phase.KILLED:
+            self._kill(template, event.now)
+
+    @_observe.register
+    def _template_fork_failed(self, event: on.TemplateForkFailed) -> None:
+        template = self.state.templates.pop(event.template_id)  # any phase -> exited
+        backoff = self.state.template_backoff
+        backoff.young_death(event.now, template.born)
+        backoff.until = max(backoff.until, event.now + 0.5)
+        self._out.append(do.ForkRefused(event.error, backoff.until - event.now))
+
+    @_observe.register
+    def _template_ready(self, event: on.TemplateReady) -> None:
+        template = self.state.templates.get(event.template_id)
+        if template is None or template.phase is not Phase.STARTING:
+            return
+        template.phase = Phase.READY  # starting -> ready
+        template.ready_at = event.now
+        template.deadline = FOREVER
+        self._out.append(do.TemplateServes(template.id, event.now - template.born))
+
+    @_observe.register
+    def _template_boot_extended(self, event: on.TemplateBootExtended) -> None:
+        template = self.state.templates.get(event.template_id)
+        if template is not None:
+            self._extend(template, event.seconds, event.now)
+
+    @_observe.register
+    def _template_unfit(self, event: on.TemplateUnfit) -> None:
+        template = self.state.templates.get(event.template_id)
+        if template is None or template.phase is not Phase.STARTING:
+            return
+        self._last_word(template, Departure.UNFIT, event.now)
+        self.state.direct |= {template.generation}
+        rejected = do.TemplateRejected(template.id, template.generation, event.findings)
+        self._out.append(rejected)
+
+    @_observe.register
+    def _template_boot_failed(self, event: on.TemplateBootFailed) -> None:
+        template = self.state.templates.get(event.template_id)
+        if template is None or template.phase is not Phase.STARTING:
+            return
+        template.failure = event.failure
+        self._last_word(template, Departure.FAILED_TO_BOOT, event.now)
+        self._boot_verdict(template, event.failure, event.now)
+
+    @_observe.register
+    def _template_exited(self, event: on.TemplateExited) -> None:
+        template = self.state.templates.pop(event.template_id, None)  # any phase -> exited
+        if template is None:
+            return
+        was, template.phase = template.phase, Phase.EXITED
+        departure = template.departure or Departure.CRASHED
+        planned = departure in (Departure.DRAINED, Departure.UNFIT)
+        if not planned and not self.state.stopping:
+            self._judge_template(template, event.now)
+        gone = do.TemplateGone(
+            template.id,
+            departure,
+            event.exit,
+            event.now - template.born,
+            planned,
+            event.stack,
+            template.failure,
+            "" if planned else self._what_next_for(template, event.now),
+        )
+        self._out.append(gone)
+        if departure is Departure.CRASHED and was is Phase.STARTING:
+            self._unexplained_boot_death(template, event.exit, event.now)
+
     @_observe.register
     def _alarm(self, event: on.Alarm) -> None:
         for worker_id, beat in event.beats.items():
             if worker := self.state.workers.get(worker_id):
                 worker.beat = max(worker.beat, beat)
-        overdue = [w for w in self.state.workers.values() if self._due(w) <= event.now]
-        if any(w.phase is Phase.READY and event.now - self._due(w) > LATE for w in overdue):
-            late = max(event.now - self._due(w) for w in overdue if w.phase is Phase.READY)
+        overdue = [p for p in self.state.processes() if self._due(p) <= event.now]
+        late = max((event.now - self._due(p) for p in overdue if p.phase is Phase.READY), default=0)
+        if late > LATE:
             self._out.append(do.LivenessExcused(late))
             self._excuse(event.now)
-            overdue = [w for w in overdue if w.phase is not Phase.READY]
-        for worker in overdue:
-            if self._due(worker) <= event.now:  # the verdict on another may have settled it
-                self._overdue(worker, event.now)
+            overdue = [p for p in overdue if p.phase is not Phase.READY]
+        for process in overdue:
+            if self._due(process) <= event.now:  # the verdict on another may have settled it
+                self._overdue(process, event.now)
 
     # -- verdicts ---------------------------------------------------------------------
 
-    def _due(self, worker: Worker) -> float:
-        """When something must be done about a worker that does nothing itself."""
-        if worker.phase is not Phase.READY:
-            return worker.deadline
-        return worker.beat + self.policy.timeout if self.policy.timeout else FOREVER
+    def _due(self, process: Process) -> float:
+        """When something must be done about a process that does nothing itself."""
+        if not isinstance(process, Worker) or process.phase is not Phase.READY:
+            return process.deadline
+        return process.beat + self.policy.timeout if self.policy.timeout else FOREVER
+
+    def _boot_deadline(self, now: float) -> float:
+        return now + self.policy.boot_timeout if self.policy.boot_timeout else FOREVER
+
+    def _extend(self, process: Process, seconds: float, now: float) -> None:
+        if process.phase is not Phase.STARTING or not seconds > 0:
+            return
+        later = now + min(seconds, LONGEST_EXTENSION)
+        if later <= process.deadline:
+            return
+        process.deadline = later
+        worker_id, template_id = (
+            (process.id, None) if isinstance(process, Worker) else (None, process.id)
+        )
+        self._out.append(do.BootExtended(worker_id, template_id, later - now))
+
+    def _last_word(self, process: Process, departure: Departure, now: float) -> None:
+        """It has said why it goes and only has to exit."""
+        process.departure = departure
+        process.phase = Phase.DRAINING  # starting -> draining
+        process.deadline = now + self.policy.cutoff_grace
 
     def _excuse(self, now: float) -> None:
         for worker in self.state.in_phase(Phase.READY):
@@ -246,47 +385,85 @@ class Supervisor:
             if lived and worker.born >= backoff.raised_at:
                 backoff.stable()
 
-    def _overdue(self, worker: Worker, now: float) -> None:
+    def _overdue(self, process: Process, now: float) -> None:
         policy = self.policy
-        if worker.phase is Phase.STARTING:  # starting -> killed
-            self._condemn(worker, Departure.BOOT_TIMED_OUT, policy.boot_timeout, now)
+        if isinstance(process, Worker) and self._waits_for_its_birth(process):
+            self._blame_the_template(process, now)
+        elif process.phase is Phase.STARTING:  # starting -> killed
+            self._condemn(process, Departure.BOOT_TIMED_OUT, policy.boot_timeout, now)
+            who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
             limit = f"it was not ready within the boot timeout of {policy.boot_timeout:g} s"
-            self._boot_verdict(worker, BootFailure(f"Worker {worker.id} was killed: {limit}."), now)
-        elif worker.phase is Phase.READY:  # ready -> killed
-            self._condemn(worker, Departure.HUNG, policy.timeout, now)
-        elif worker.phase is Phase.DRAINING:  # draining -> killed
-            if worker.departure is not Departure.FAILED_TO_BOOT:
-                worker.departure = Departure.CUT_OFF
-                limit_s = self._drain_limit(worker)
-                self._out.append(do.WorkerOverdue(worker.id, Departure.CUT_OFF, limit_s))
-            self._kill(worker, now)
+            self._boot_verdict(process, BootFailure(f"{who} was killed: {limit}."), now)
+        elif process.phase is Phase.READY:  # ready -> killed
+            self._condemn(process, Departure.HUNG, policy.timeout, now)
+        elif process.phase is Phase.DRAINING:  # draining -> killed
+            if isinstance(process, Worker) and process.departure is not Departure.FAILED_TO_BOOT:
+                process.departure = Departure.CUT_OFF
+                limit_s = self._drain_limit(process)
+                self._out.append(do.WorkerOverdue(process.id, Departure.CUT_OFF, limit_s))
+            self._kill(process, now)
         else:
-            if worker.killed_at is not None:
-                self._out.append(do.WorkerImmortal(worker.id))
-            self._kill(worker, now)
+            if process.killed_at is not None and isinstance(process, Worker):
+                self._out.append(do.WorkerImmortal(process.id))
+            self._kill(process, now)
 
-    def _condemn(self, worker: Worker, why: Departure, limit: float, now: float) -> None:
+    def _waits_for_its_birth(self, worker: Worker) -> bool:
+        return worker.pid is None and worker.template in self.state.templates
+
+    def _blame_the_template(self, worker: Worker, now: float) -> None:
+        """It was told to fork ``worker`` and has not: it hangs. Its end settles the birth."""
+        worker.deadline = now + self.policy.dump_grace + self.policy.kill_retry
+        template = self.state.templates[worker.template or 0]
+        if template.phase is not Phase.KILLED:  # ready, draining -> killed
+            self._condemn(template, Departure.HUNG, self.policy.spawn_timeout, now)
+
+    def _condemn(self, process: Process, why: Departure, limit: float, now: float) -> None:
         """Kill it, but have it write its stacks first."""
-        worker.phase = Phase.KILLED
-        worker.departure = why
-        worker.deadline = now + self.policy.dump_grace
-        self._out.append(do.WorkerOverdue(worker.id, why, limit))
-        if worker.pid is not None:
-            self._out.append(do.DumpStacks(worker.id, worker.pid))
+        process.phase = Phase.KILLED
+        process.departure = why
+        process.deadline = now + self.policy.dump_grace
+        template = isinstance(process, Template)
+        overdue, dump = (
+            (do.TemplateOverdue, do.DumpTemplate) if template else (do.WorkerOverdue, do.DumpStacks)
+        )
+        self._out.append(overdue(process.id, why, limit))
+        if process.pid is not None:
+            self._out.append(dump(process.id, process.pid))
 
-    def _kill(self, worker: Worker, now: float) -> None:
-        worker.phase = Phase.KILLED
-        worker.deadline = now + self.policy.kill_retry
-        if worker.pid is not None:
-            worker.killed_at = now
-            self._out.append(do.Kill(worker.id, worker.pid))
+    def _kill(self, process: Process, now: float) -> None:
+        process.phase = Phase.KILLED
+        process.deadline = now + self.policy.kill_retry
+        if process.pid is not None:
+            process.killed_at = now
+            kill = do.KillTemplate if isinstance(process, Template) else do.Kill
+            self._out.append(kill(process.id, process.pid))
+
+    def _dismiss(self, template: Template, now: float) -> None:
+        """A template serves nobody, so nobody waits for it."""
+        template.phase = Phase.DRAINING  # starting, ready -> draining
+        template.departure = Departure.DRAINED
+        template.deadline = now + self.policy.cutoff_grace
+        if template.pid is not None:
+            self._out.append(do.DismissTemplate(template.id, template.pid))
+
+    def _judge_template(self, template: Template, now: float) -> None:
+        """A template died that should not have: how soon may there be another?"""
+        backoff = self.state.template_backoff
+        lived = template.ready_at is not None and now - template.ready_at >= STABLE_AFTER
+        if lived:
+            backoff.stable()
+            return
+        backoff.young_death(now, template.born)
+        if backoff.looping and self.policy.preload is Preload.AUTO:
+            self.state.direct |= {template.generation}
+            backoff.stable()
 
     def _judge_death(self, worker: Worker, was: Phase, event: on.WorkerExited) -> None:
         """Somebody died who should not have."""
         if worker.departure is not Departure.FAILED_TO_BOOT:  # counted when it said so
             self._count_young_death(worker, event.now)
         if worker.ready_at is None and was is Phase.STARTING:
-            self._unexplained_boot_death(worker, event)
+            self._unexplained_boot_death(worker, event.exit, event.now)
 
     def _count_young_death(self, worker: Worker, now: float) -> None:
         self._note_stability(worker, now)
@@ -296,37 +473,40 @@ class Supervisor:
         if delay:
             self._out.append(do.BackingOff(delay, self.state.backoff.rounds))
 
-    def _unexplained_boot_death(self, worker: Worker, event: on.WorkerExited) -> None:
-        if not self._on_trial(worker):
+    def _unexplained_boot_death(self, process: Process, exit: Exit, now: float) -> None:
+        if not self._on_trial(process):
             return
         self.state.deaths_in_trial += 1
         tries = self.state.target if not self.state.current else 1
-        killed = event.exit.signal is not None and event.exit.signal not in _OWN_FAULT
+        killed = exit.signal is not None and exit.signal not in _OWN_FAULT
         if killed and self.state.deaths_in_trial < TRIAL_PATIENCE * tries:
             return
-        number = event.exit.signal
-        how = f"was ended by {_signal_name(number)}" if number else f"exited with {event.exit.code}"
-        headline = f"Worker {worker.id} {how} before it was ready."
-        self._boot_verdict(worker, BootFailure(headline), event.now)
+        who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
+        how = (
+            f"was ended by {_signal_name(exit.signal)}"
+            if exit.signal
+            else f"exited with {exit.code}"
+        )
+        self._boot_verdict(process, BootFailure(f"{who} {how} before it was ready."), now)
 
-    def _on_trial(self, worker: Worker) -> bool:
-        return worker.generation == self.state.trial
+    def _on_trial(self, process: Process) -> bool:
+        return process.generation == self.state.trial
 
-    def _boot_verdict(self, worker: Worker, failure: BootFailure, now: float) -> None:
-        """A worker cannot boot: what does that mean for its generation?"""
+    def _boot_verdict(self, process: Process, failure: BootFailure, now: float) -> None:
+        """A process cannot boot: what does that mean for its generation?"""
         state = self.state
-        if not self._on_trial(worker) or state.stopping:
+        if not self._on_trial(process) or state.stopping:
             return
         if state.current:
             state.trial = None
             if all(w.generation == state.current for w in state.staying()):
                 state.reload_began = None  # else an earlier reload still goes on
-            self._out.append(do.GenerationDropped(worker.generation, state.current, failure))
+            self._out.append(do.GenerationDropped(process.generation, state.current, failure))
         else:
             self._out.append(do.FirstBootFailed(failure))
             state.exit_code = 3
             self._begin_stop(now)
-            for other in [w for w in state.workers.values() if w is not worker]:
+            for other in [p for p in state.processes() if p is not process]:
                 # Nobody was ever ready, so nobody serves anyone.
                 other.departure = other.departure or Departure.NOT_NEEDED
                 self._kill(other, now)
@@ -354,22 +534,24 @@ class Supervisor:
     def _stop_at_once(self, now: float, because: str) -> None:
         self._out.append(do.Stopping(because, len(self.state.workers), 0.0))
         self._begin_stop(now)
-        for worker in self.state.workers.values():
-            worker.departure = worker.departure or Departure.CUT_OFF
-            self._kill(worker, now)
+        for process in self.state.processes():
+            process.departure = process.departure or Departure.CUT_OFF
+            self._kill(process, now)
 
     def _begin_stop(self, now: float) -> None:
         if not self.state.stopping:
             self.state.stage = Stage.STOPPING  # booting, serving -> stopping
             self.state.stop_began = now
             self._out.append(do.CloseListeners())
+            for template in [t for t in self.state.templates.values() if t.staying]:
+                self._dismiss(template, now)
 
     # -- reconcile --------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
         state = self.state
         if state.stage is Stage.STOPPING:
-            if not state.workers:
+            if not state.workers and not state.templates:
                 state.stage = Stage.STOPPED  # stopping -> stopped
                 began = now if state.stop_began is None else state.stop_began
                 self._out.append(do.Stopped(state.exit_code, now - began))
@@ -377,25 +559,61 @@ class Supervisor:
             return
         if state.stage is Stage.STOPPED or state.newest == 0:
             return
-        if now >= state.backoff.until:
-            state.backoff.until = float("-inf")
+        for backoff in (state.backoff, state.template_backoff):
+            if now >= backoff.until:
+                backoff.until = float("-inf")
         steps = plan(state, self.policy, now)
+        for spare in steps.promote:
+            self._promote(spare)
         for worker in steps.leave:
             self._drain(worker, now)
             self._out.append(do.WorkerLeaves(worker.id, self._why_it_leaves(worker)))
-        for generation in steps.fork:
-            self._fork(generation, now)
+        for template in steps.dismiss:
+            self._dismiss(template, now)
+        for generation in steps.templates:
+            self._fork_template(generation, now)
+        for birth in steps.fork:
+            self._fork(birth, now)
         self._note_completion(now)
 
-    def _fork(self, generation: int, now: float) -> None:
-        state, limit = self.state, self.policy.boot_timeout
+    def _fork(self, birth: Birth, now: float) -> None:
+        state = self.state
         state.last_id += 1
-        slot = next(state.free_slots())
-        deadline = now + limit if limit else FOREVER
-        state.workers[state.last_id] = Worker(
-            state.last_id, generation, slot, Phase.STARTING, born=now, deadline=deadline
+        deadline = self._boot_deadline(now)
+        if birth.template is not None:  # the boot begins once it is born
+            deadline = min(deadline, now + self.policy.spawn_timeout)
+        worker = Worker(
+            state.last_id,
+            birth.generation,
+            Phase.STARTING,
+            born=now,
+            deadline=deadline,
+            slot=next(state.free_slots()),
+            template=birth.template,
+            spare=birth.spare,
         )
-        self._out.append(do.Fork(state.last_id, generation, slot))
+        state.workers[worker.id] = worker
+        fork = do.Fork(worker.id, worker.generation, worker.slot, worker.template, worker.spare)
+        self._out.append(fork)
+
+    def _fork_template(self, generation: int, now: float) -> None:
+        state = self.state
+        state.last_template += 1
+        state.templates[state.last_template] = Template(
+            state.last_template,
+            generation,
+            Phase.STARTING,
+            born=now,
+            deadline=self._boot_deadline(now),
+        )
+        self._out.append(do.ForkTemplate(state.last_template, generation))
+
+    def _promote(self, spare: Worker) -> None:
+        spare.spare = False
+        if spare.pid is not None:
+            self._out.append(do.Promote(spare.id, spare.pid))
+        ready = len(self.state.serving())
+        self._out.append(do.SparePromoted(spare.id, ready, self.state.target))
 
     def _drain(self, worker: Worker, now: float, *, patient: bool = True) -> None:
         worker.deadline = now + self._drain_limit(worker)
@@ -413,7 +631,7 @@ class Supervisor:
 
     def _note_completion(self, now: float) -> None:
         state = self.state
-        staying = state.staying()
+        staying = [w for w in state.staying() if not w.spare]
         ready = [w for w in staying if w.phase is Phase.READY]
         settled = len(ready) == len(staying) == state.target and state.trial is None
         if not settled or any(w.generation != state.current for w in ready):
@@ -427,6 +645,8 @@ class Supervisor:
         state.reload_began = None
 
     def _why_it_leaves(self, worker: Worker) -> str:
+        if worker.spent:
+            return "it is recycled"
         if worker.generation in (self.state.wanted_generation, self.state.trial):
             return f"{self.state.target} workers are wanted"
         if worker.ready_at is None:
@@ -437,7 +657,16 @@ class Supervisor:
         state = self.state
         if state.stopping:
             return ""
-        return f"{len(state.in_phase(Phase.READY))} of {state.target} ready"
+        return f"{len(state.serving())} of {state.target} ready"
+
+    def _what_next_for(self, dead: Template, now: float) -> str:
+        state = self.state
+        if state.stopping or dead.generation not in (state.current, state.trial):
+            return ""
+        if dead.generation in state.direct:
+            return "each worker imports the app by itself from now on"
+        delay = state.template_backoff.until - now
+        return f"another is made in {delay:.1f} s" if delay > 0 else "another is made"
 
 
 def _signal_name(number: int) -> str:

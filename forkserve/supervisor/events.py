@@ -88,6 +88,29 @@ class ForkFailed(Event):
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class ForkLost(Event):
+    """The template ended before it had forked the worker."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateForked(Event):
+    """The template exists, as this process."""
+
+    template_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateForkFailed(Event):
+    """The operating system refused the template's fork."""
+
+    template_id: int
+    error: str
+
+
 # What a worker says, and how it ends.
 
 
@@ -120,6 +143,22 @@ class WorkerBootFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBootExtended(Event):
+    """The worker needs up to ``seconds`` more, from now, until it is ready."""
+
+    worker_id: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpent(Event):
+    """The worker serves on and wants to be recycled."""
+
+    worker_id: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLeaving(Event):
     """The worker drains without having been asked by the master (TERM by hand)."""
 
@@ -149,3 +188,46 @@ class WorkerExited(Event):
     exit: Exit
     stack: str = ""
     """What the worker's fault handler wrote before the end, if anything."""
+
+
+# What a template says, and how it ends.
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReady(Event):
+    """The app is imported; workers can be forked from it."""
+
+    template_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUnfit(Event):
+    """The app is imported, holds what cannot be shared, and the template will exit."""
+
+    template_id: int
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateBootFailed(Event):
+    """The app could not be imported; the template will exit."""
+
+    template_id: int
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateBootExtended(Event):
+    """The template needs up to ``seconds`` more, from now, until it is ready."""
+
+    template_id: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateExited(Event):
+    """The template is gone and has been waited for. Its workers live on."""
+
+    template_id: int
+    exit: Exit
+    stack: str = ""

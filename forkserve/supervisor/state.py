@@ -34,6 +34,15 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
 an exhaustive search finds, and the README's diagram is drawn from it."""
 
 
+class Preload(Enum):
+    """Whether a template imports the app for all workers of a generation."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    AUTO = "auto"
+    """Yes, unless the template finds something in the app that cannot be shared."""
+
+
 class Stage(Enum):
     """Where the master is in its own life. It only ever moves down this list."""
 
@@ -75,6 +84,14 @@ class Policy:
     kill_retry: float = 5.0
     """A killed process that is still there after so long gets SIGKILL again."""
 
+    spawn_timeout: float = 10.0
+    """A template that has not forked a worker so long after it was told to is hung."""
+
+    preload: Preload = Preload.NEVER
+
+    spares: int = 0
+    """How many workers are kept ready without accepting."""
+
     most_workers: int = 512
     """The highest target."""
 
@@ -84,16 +101,15 @@ class Policy:
     @property
     def slots(self) -> int:
         """How many processes there can be at most, those that are leaving included."""
-        return 2 * self.most_workers + self.surge + 1
+        return 2 * (self.most_workers + self.spares) + self.surge + 1
 
 
 @dataclass(slots=True)
-class Worker:
-    """What the master knows of one worker."""
+class Process:
+    """What the master knows of one process that it has made."""
 
     id: int
     generation: int
-    slot: int
     phase: Phase
     born: float
     deadline: float
@@ -103,8 +119,6 @@ class Worker:
     """None until the fork has been confirmed."""
 
     ready_at: float | None = None
-    beat: float = 0.0
-    """When its event loop last turned, as far as is known."""
 
     departure: Departure | None = None
     """Why it leaves, once that is known; until then an exit is a crash."""
@@ -113,22 +127,51 @@ class Worker:
     """When SIGKILL was last sent."""
 
     failure: BootFailure | None = None
-    patient: bool = True
 
     @property
     def staying(self) -> bool:
-        """Whether it is, or is about to be, capacity."""
+        """Whether it is, or is about to be, of use."""
         return self.phase in (Phase.STARTING, Phase.READY)
 
 
 @dataclass(slots=True)
+class Template(Process):
+    """The process that has imported the app and forks workers. It has ids of its own."""
+
+
+@dataclass(slots=True)
+class Worker(Process):
+    """One that serves, or is to serve."""
+
+    slot: int = field(kw_only=True)
+    template: int | None = None
+    """The template that forks it; None for one that the master forks itself."""
+
+    spare: bool = False
+    """It does not accept until it is promoted."""
+
+    spent: str = ""
+    """Why it wants to be recycled, if it does."""
+
+    beat: float = 0.0
+    """When its event loop last turned, as far as is known."""
+
+    patient: bool = True
+
+
+@dataclass(slots=True)
 class State:
-    """Every fact there is. ``workers`` is ordered by age, the oldest first."""
+    """Every fact there is. ``workers`` and ``templates`` are ordered by age."""
 
     target: int
     stage: Stage = Stage.BOOTING
     workers: dict[int, Worker] = field(default_factory=dict)
+    templates: dict[int, Template] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
+    template_backoff: Backoff = field(default_factory=Backoff)
+
+    direct: frozenset[int] = frozenset()
+    """The generations whose workers the master forks itself."""
 
     current: int = 0
     """The generation that serves; 0 until a worker of the first one was ready."""
@@ -140,9 +183,10 @@ class State:
     """The highest generation number given so far."""
 
     deaths_in_trial: int = 0
-    """Workers of the trial that something killed before they were ready."""
+    """Processes of the trial that something killed before they were ready."""
 
     last_id: int = 0
+    last_template: int = 0
     started_at: float = 0.0
     all_ready_once: bool = False
     reload_began: float | None = None
@@ -161,6 +205,19 @@ class State:
 
     def staying(self) -> list[Worker]:
         return [w for w in self.workers.values() if w.staying]
+
+    def processes(self) -> list[Process]:
+        """Everybody, workers first."""
+        return [*self.workers.values(), *self.templates.values()]
+
+    def serving(self) -> list[Worker]:
+        """The workers that accept."""
+        return [w for w in self.workers.values() if w.phase is Phase.READY and not w.spare]
+
+    def template_of(self, generation: int) -> Template | None:
+        """The template that forks, or will fork, workers of ``generation``."""
+        made = [t for t in self.templates.values() if t.staying and t.generation == generation]
+        return made[0] if made else None
 
     def in_phase(self, phase: Phase) -> list[Worker]:
         return [w for w in self.workers.values() if w.phase is phase]

@@ -11,9 +11,9 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from forkserve.channel import Channel, close_all_but
 from forkserve.config.settings import Settings
@@ -36,6 +36,11 @@ class Job:
     """A file for the fault handler; the master reads it after the worker's end."""
 
     master_pid: int
+    spare: bool = False
+    """It is ready without accepting, until it is promoted."""
+
+    loaded: Any = None
+    """The ``uvicorn.Config`` that the template has loaded, if one has forked us."""
 
     def fds(self) -> set[int]:
         return {self.channel.fileno(), self.last_words, *(s.fileno() for s in self.sockets)}
@@ -47,12 +52,24 @@ def run(job: Job) -> NoReturn:
     Leaves by ``os._exit``: the child is a copy of its parent in the middle of the
     parent's work, and none of the parent's clean-up code may run in it.
     """
+    live_and_leave(lambda: _live(job))
+
+
+def _live(job: Job) -> int:
+    if job.loaded is None:
+        forget_the_parent(job.fds(), job.last_words, job.master_pid)
+    else:
+        leave_the_template(job)
+    from forkserve.worker.serve import serve
+
+    return serve(job)
+
+
+def live_and_leave(life: Callable[[], int]) -> NoReturn:
+    """Exit with what ``life`` returns. For a new child; see :func:`run`."""
     code = 1
     try:
-        become_a_worker(job)
-        from forkserve.worker.serve import serve
-
-        code = serve(job)
+        code = life()
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else 1
     except BaseException:
@@ -62,16 +79,27 @@ def run(job: Job) -> NoReturn:
         os._exit(code)
 
 
-def become_a_worker(job: Job) -> None:
-    """Undo what the fork has copied, before anything else can happen."""
+def forget_the_parent(keep: set[int], last_words: int, master_pid: int) -> None:
+    """Undo what a fork of the master has copied, before anything else can happen."""
     signal.set_wakeup_fd(-1)  # else our signals would show up in the master's loop
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, None):
             signal.signal(number, signal.SIG_DFL)
-    close_all_but(job.fds())
-    lifeline.die_with_the_master(job.master_pid)
-    lifeline.write_stacks_to(job.last_words)
+    close_all_but(keep)
     lifeline.leave_the_terminal_to_the_master()
+    _begin(last_words, master_pid)
+
+
+def leave_the_template(job: Job) -> None:
+    """Undo what a fork of the template has copied: what the app has set up stays."""
+    # As in a worker that the master has forked: until it serves, this ends it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _begin(job.last_words, job.master_pid)
+
+
+def _begin(last_words: int, master_pid: int) -> None:
+    lifeline.die_with_the_master(master_pid)
+    lifeline.write_stacks_to(last_words)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

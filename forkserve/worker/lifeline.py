@@ -14,6 +14,7 @@ STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2)
 there are any, since apps use SIGUSR1 and SIGUSR2 for themselves."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def die_with_the_master(master_pid: int) -> None:
@@ -51,10 +52,19 @@ def leave_the_terminal_to_the_master() -> None:
     """
     for name in ("SIGHUP", "SIGQUIT", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH"):
         number = getattr(signal, name)
-        if number == STACK_SIGNAL or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        signal.signal(number, _take_no_notice)
-        signal.siginterrupt(number, False)
+        if number != STACK_SIGNAL and signal.getsignal(number) is not signal.SIG_IGN:
+            take_no_notice_of(number)
+
+
+def take_no_notice_of(number: int) -> None:
+    signal.signal(number, _take_no_notice)
+    signal.siginterrupt(number, False)
+
+
+def be_called(name: str) -> None:
+    """Show under ``name``, of up to 15 bytes, in ps(1) and top(1) (prctl(2), Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _take_no_notice(signum: int, frame: FrameType | None) -> None:

@@ -24,9 +24,10 @@ def serve(job: Job) -> int:
     """Serve until told to leave. Returns the exit code."""
     troubles = logs.configure(job.settings.log_level)
     try:
-        config = _load(job)
+        config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
+    config.loaded_app = tracked(config.loaded_app, job.row)
     server = WorkerServer(config, job, on_ready=troubles.stand_aside)
     try:
         with troubles:
@@ -44,15 +45,14 @@ def serve(job: Job) -> int:
     return 0
 
 
-def _load(job: Job) -> uvicorn.Config:
-    settings = job.settings
+def load(settings: Settings) -> uvicorn.Config:
+    """Import the app and make uvicorn ready for it. Raises BootError."""
     app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
     try:
         config = _uvicorn_config(app, settings)
         config.load()
     except (Exception, SystemExit) as exc:
         raise BootError(explain(exc, f"{settings.app} could not be loaded")) from exc
-    config.loaded_app = tracked(config.loaded_app, job.row)
     return config
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-PATIENCE = 60.0
+PATIENCE = 12.0
 """Seconds until a wait is given up; far beyond what even a loaded machine needs."""
+
+TEMPLATE = "forkserve-tmpl"
 
 APP = """
 import os
@@ -65,7 +67,7 @@ class Server:
         for line in self.process.stderr:
             with self._news:
                 self.lines.append(line.rstrip("\n"))
-                for pid in re.findall(r"worker \d+ \(pid (\d+),", line):
+                for pid in re.findall(r"(?:worker \d+|template) \(pid (\d+),", line):
                     self.seen_pids.add(int(pid))
                 self._news.notify_all()
         with self._news:
@@ -126,7 +128,13 @@ class Server:
         return int(self.wait_for_log(r"listens on http://127\.0\.0\.1:(\d+)")[1])
 
     def worker_pids(self) -> set[int]:
-        """The master's living children, as the kernel has them."""
+        """The master's living children but the templates, as the kernel has them."""
+        return {pid for pid in self._children() if name_of(pid) != TEMPLATE}
+
+    def template_pids(self) -> set[int]:
+        return {pid for pid in self._children() if name_of(pid) == TEMPLATE}
+
+    def _children(self) -> set[int]:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             return {int(pid) for pid in children.read_text().split() if not is_zombie(int(pid))}
@@ -138,6 +146,10 @@ class Server:
 
     def fds(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def rss(self) -> int:
+        """The master's resident memory in pages."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
 
     # -- doing ----------------------------------------------------------------------
 
@@ -233,6 +245,14 @@ def state_of(pid: int) -> str:
     """The letter of proc_pid_stat(5), or empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def name_of(pid: int) -> str:
+    """What ps(1) calls the process, or empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 

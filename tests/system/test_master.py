@@ -60,7 +60,17 @@ def test_a_log_reader_that_sleeps_does_not_stop_the_master(folder: Path) -> None
     reader, writer = os.pipe()
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     master = subprocess.Popen(
-        [sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", "-w", "2", "app:app"],
+        [
+            sys.executable,
+            "-m",
+            "forkserve",
+            "-b",
+            "127.0.0.1:0",
+            "-w",
+            "2",
+            "--no-preload",
+            "app:app",
+        ],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -153,7 +163,7 @@ subprocess.run(["sh", "-c", "(sh -c 'exit 0' & sleep 0.2; exec true) &"])
     namespace = subprocess.Popen(
         [
             *("unshare", "--pid", "--fork", "--kill-child"),
-            *(sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", "-w", "1", "app:app"),
+            *(sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", "--no-preload", "app:app"),
         ],
         cwd=folder,
         env=environment,

@@ -90,7 +90,7 @@ def test_killed_while_starting_is_an_ordinary_death(start: Start, folder: Path) 
         "while not os.path.exists('go'): time.sleep(0.01)\n"
     )
     (folder / "app.py").write_text(source + APP)
-    server = start("-w", "2")
+    server = start("-w", "2", "--no-preload")
 
     def importing() -> set[int]:
         return {int(f.name.split("-")[1]) for f in folder.glob("importing-*")}
@@ -107,7 +107,7 @@ def test_killed_while_starting_is_an_ordinary_death(start: Start, folder: Path) 
 
 def test_a_crash_loop_backs_off_and_ends(start: Start, folder: Path) -> None:
     """Once a worker was ready, an app that no longer boots slows down and is not given up."""
-    server = start("-w", "2").wait_until_ready()
+    server = start("-w", "2", "--no-preload").wait_until_ready()
     server.write("raise RuntimeError('no table')")
     victim = min(server.worker_pids())
     os.kill(victim, signal.SIGKILL)

@@ -149,7 +149,7 @@ def test_nobody_outlives_a_killed_master(start: Start, folder: Path, busy: bool)
 def test_a_master_killed_while_its_workers_boot_leaves_nobody(start: Start, folder: Path) -> None:
     source = "import os, time\nopen(f'boot-{os.getpid()}', 'w').close()\ntime.sleep(600)\n"
     (folder / "app.py").write_text(source)
-    server = start("-w", "2")
+    server = start("-w", "2", "--no-preload")
     server.wait_for("booting", lambda: len(list(folder.glob("boot-*"))) == 2)
     server.process.kill()
     pids = [int(f.name.split("-")[1]) for f in folder.glob("boot-*")]

@@ -1,0 +1,2 @@
+def tell_through(channel):
+    pass

@@ -1,0 +1,105 @@
+"""The processes that the master has made, and by which name or pid each is known."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+from forkserve.channel import Channel
+from forkserve.scoreboard import Row
+
+LONGEST_STACK = 32 * 1024
+"""Bytes of a stack dump that go into the log."""
+
+MOST_STRANGERS = 1024
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@dataclass(slots=True)
+class Child:
+    """The master's end of one process."""
+
+    id: int
+    generation: int
+    pid: int | None
+    """None while a template has been asked for it and nobody has said its pid."""
+
+    channel: Channel
+    last_words: int
+
+    def stack(self) -> str:
+        """What its fault handler has written so far."""
+        with contextlib.suppress(OSError):
+            text = os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace")
+            return _without_machinery(text)
+        return ""
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.last_words)
+
+
+@dataclass(slots=True)
+class WorkerChild(Child):
+    """The master's end of a worker."""
+
+    row: Row
+    template: int | None = None
+    """The template that was asked to fork it, if one was."""
+
+
+@dataclass(slots=True)
+class TemplateChild(Child):
+    """The master's end of a template."""
+
+
+class Family:
+    """Everybody who is not buried yet."""
+
+    def __init__(self) -> None:
+        self.workers: dict[int, WorkerChild] = {}
+        self.templates: dict[int, TemplateChild] = {}
+        self._strangers: dict[int, int] = {}
+
+    def holds(self, child: Child) -> bool:
+        same_id = (self.workers.get(child.id), self.templates.get(child.id))
+        return any(child is one for one in same_id)
+
+    def by_pid(self, pid: int) -> Child | None:
+        everybody: list[Child] = [*self.workers.values(), *self.templates.values()]
+        return next((child for child in everybody if child.pid == pid), None)
+
+    def unborn(self, template: int | None = None) -> list[WorkerChild]:
+        """Workers whose pid nobody has said yet: all, or those asked of one template."""
+        return [
+            w
+            for w in self.workers.values()
+            if w.pid is None and (template is None or w.template == template)
+        ]
+
+    # A worker may die before anybody has said that its pid is its own.
+
+    def remember_stranger(self, pid: int, code: int) -> None:
+        """Somebody we do not know has been waited for; it may yet turn out who it was."""
+        if not self.unborn():
+            self._strangers.clear()
+        elif len(self._strangers) < MOST_STRANGERS:
+            self._strangers[pid] = code
+
+    def recall_stranger(self, pid: int) -> int | None:
+        """How that pid ended, if it has."""
+        return self._strangers.pop(pid, None)
+
+
+def _without_machinery(stack: str) -> str:
+    """A faulthandler dump without what lies below the app: the process's own start."""
+    kept: list[str] = []
+    below = False
+    for line in stack.strip().splitlines():
+        frame = line.startswith("  File ")
+        below = frame and (below or _PACKAGE in line)
+        if not below and "<frozen importlib" not in line:
+            kept.append(line)
+    return "\n".join(kept)

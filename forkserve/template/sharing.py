@@ -1,0 +1,10 @@
+import gc
+
+
+def freeze():
+    gc.collect()
+    gc.freeze()
+
+
+def immortalise():
+    freeze()

@@ -1,0 +1,1 @@
+"""Measurements: forkserve beside other servers, and what a template can gain."""

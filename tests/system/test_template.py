@@ -1,0 +1,357 @@
+"""The template: shared memory, fresh code, and a judgement on whether to fork at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.system.server import APP, Load, Server, is_gone, state_of
+
+Start = Callable[..., Server]
+
+TEMPLATE_READY = r"the template \(pid (\d+), generation (\d+)\) is ready"
+REJECTED = r"cannot be shared between workers.*generation {}.*opened at import: (.*)\. \("
+
+COUNTED = (
+    """
+import os
+with open("imports", "a") as log:
+    log.write(f"{os.getpid()}\\n")
+"""
+    + APP
+)
+"""Says in a file which process imported it."""
+
+
+def importers(folder: Path) -> list[int]:
+    return [int(line) for line in (folder / "imports").read_text().split()]
+
+
+def template_pid(server: Server, generation: int = 1) -> int:
+    return int(server.wait_for_log(rf"the template \(pid (\d+), generation {generation}\) is r")[1])
+
+
+def ready(server: Server) -> set[int]:
+    found = re.findall(r"worker \d+ \(pid (\d+), generation \d+\) is ready", server.log)
+    return {int(pid) for pid in found}
+
+
+# -- what it is for -----------------------------------------------------------------------
+
+
+def test_the_app_is_imported_once_and_every_worker_is_a_child_of_the_master(
+    start: Start, folder: Path
+) -> None:
+    (folder / "app.py").write_text(COUNTED)
+    server = start("-w", "4").wait_until_ready()
+    assert importers(folder) == [template_pid(server)]
+    assert server.worker_pids() == ready(server)
+    assert server.template_pids() == {template_pid(server)}
+    victim = min(server.worker_pids())
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for("a new worker", lambda: len(ready(server)) == 5)
+    server.wait_for("four again", lambda: server.worker_pids() == ready(server) - {victim})
+    assert len(importers(folder)) == 1
+    assert server.stop() == 0
+
+
+def test_a_reload_brings_the_new_code_from_a_new_template(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(COUNTED)
+    server = start("-w", "2").wait_until_ready()
+    old = template_pid(server)
+    server.write(COUNTED.replace("VERSION", "SECOND"))
+    with Load(server) as load:
+        assert server.reload() == "done"
+    assert not load.failed
+    assert server.get().startswith("SECOND")
+    server.wait_for("the old template is gone", lambda: is_gone(old))
+    assert importers(folder) == [old, template_pid(server, 2)]
+    assert server.stop() == 0
+
+
+def test_a_broken_deploy_leaves_the_old_template_which_can_still_fork(
+    start: Start, folder: Path
+) -> None:
+    server = start("-w", "2").wait_until_ready()
+    template = template_pid(server)
+    server.write("import nothing_like_this")
+    assert server.reload() == "failed"
+    server.wait_for("only the old one", lambda: server.template_pids() == {template})
+    for victim in server.worker_pids():
+        os.kill(victim, signal.SIGKILL)
+    server.wait_for("new workers", lambda: len(ready(server)) == 4)
+    assert server.get().startswith("VERSION")  # the code is still the old one
+    assert server.stop() == 0
+
+
+def test_no_preload_has_no_template_and_preload_does_not_judge(start: Start, folder: Path) -> None:
+    threaded = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True,"
+    (folder / "app.py").write_text(f"{threaded} name='loader').start()\n{COUNTED}")
+    server = start("-w", "2", "--no-preload").wait_until_ready()
+    assert sorted(importers(folder)) == sorted(server.worker_pids())
+    assert not server.template_pids()
+    assert server.stop() == 0
+    (folder / "imports").unlink()
+    server = start("-w", "2", "--preload").wait_until_ready()
+    assert importers(folder) == [template_pid(server)]
+    assert "cannot be shared" not in server.log
+    assert server.stop() == 0
+
+
+# -- the judgement ------------------------------------------------------------------------
+
+UNFIT = {
+    "thread": (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True, name='loader').start()",
+        "loader",
+    ),
+    "socket": (
+        "import os, socket\n"
+        "server = socket.create_connection(('127.0.0.1', int(os.environ['DATABASE_PORT'])))",
+        r"127\.0\.0\.1:{port}",
+    ),
+    "sqlite": (
+        "import sqlite3\n"
+        "database = sqlite3.connect('orders.db')\n"
+        "database.execute('create table if not exists orders (id)')",
+        r"orders\.db",
+    ),
+    "child": (
+        "import subprocess, sys\n"
+        "helper = subprocess.Popen(['sleep', '600'], pass_fds=[])\n"
+        "import atexit",
+        "sleep",
+    ),
+    "epoll": ("import select\npoller = select.epoll()", "epoll"),
+}
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The port of a real server for the app to connect to."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("DATABASE_PORT", str(listener.getsockname()[1]))
+    return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_cannot_be_shared_is_named_and_the_app_is_served_all_the_same(
+    start: Start, folder: Path, database: int, kind: str
+) -> None:
+    source, name = UNFIT[kind]
+    (folder / "app.py").write_text(f"{source}\n{APP}")
+    server = start("-w", "2")
+    findings = server.wait_for_log(REJECTED.format(1))[1]
+    assert re.search(name.format(port=database), findings), findings
+    server.wait_until_ready()
+    assert not server.template_pids()
+    assert server.get().startswith("VERSION")
+    assert len(re.findall("cannot be shared", server.log)) == 1
+    helpers = [p for p in _all_pids() if _argv(p) == b"sleep\x00600\x00"]
+    assert server.stop() == 0
+    for pid in helpers:  # the app's own children are the app's own business
+        os.kill(pid, signal.SIGKILL)
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _argv(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_reloads_turn_a_fit_app_into_an_unfit_one_and_back(start: Start, folder: Path) -> None:
+    server = start("-w", "2").wait_until_ready()
+    with Load(server) as load:
+        server.write(UNFIT["epoll"][0] + APP.replace("VERSION", "UNFIT"))
+        assert server.reload() == "done"
+        assert server.get().startswith("UNFIT")
+        server.wait_for("no template", lambda: not server.template_pids())
+        server.write(APP.replace("VERSION", "FIT"))
+        assert server.reload() == "done"
+        assert server.get().startswith("FIT")
+        assert server.template_pids() == {template_pid(server, 3)}
+    assert not load.failed
+    assert server.stop() == 0
+
+
+# -- its death ----------------------------------------------------------------------------
+
+
+def test_a_killed_template_takes_nobody_along_and_another_is_made(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    workers = server.worker_pids()
+    with Load(server) as load:
+        victim = template_pid(server)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for_log(rf"the template \(pid {victim}.* SIGKILL .*its workers live on, anoth")
+        server.wait_for_log(TEMPLATE_READY, times=2)
+        assert server.worker_pids() == workers
+    assert not load.failed
+    os.kill(min(workers), signal.SIGKILL)
+    server.wait_for("a worker from the new template", lambda: len(ready(server)) == 3)
+    assert server.stop() == 0
+
+
+SLOW_IMPORT = 'open("importing", "w").close()\nopen("go").read()\n' + APP
+
+
+def test_a_template_killed_in_its_import_is_made_again(start: Start, folder: Path) -> None:
+    os.mkfifo(folder / "go")
+    (folder / "app.py").write_text(SLOW_IMPORT)
+    server = start("-w", "2")
+    server.wait_for("the import", (folder / "importing").exists)
+    (victim,) = server.template_pids()
+    (folder / "importing").unlink()
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for("another import", (folder / "importing").exists)
+    (folder / "go").write_text("")
+    server.wait_until_ready()
+    assert server.stop() == 0
+
+
+def test_a_template_that_keeps_dying_is_delayed_and_then_done_without(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    workers = server.worker_pids()
+    killed = 0
+    while "each worker imports the app by itself from now on" not in server.log:
+        killed += 1
+        assert killed < 10, server.log
+        server.wait_for_log(TEMPLATE_READY, times=killed)
+        (victim,) = server.template_pids()
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for_log(r"the template \(pid \d+.* was ended by SIGKILL", times=killed)
+    assert server.worker_pids() == workers
+    os.kill(min(workers), signal.SIGKILL)
+    server.wait_for("a worker without a template", lambda: len(ready(server)) == 3)
+    assert not server.template_pids()
+    assert server.reload() == "done"  # which tries a template again
+    server.wait_for("a template", lambda: len(server.template_pids()) == 1)
+    assert server.stop() == 0
+
+
+def test_a_template_that_hangs_is_found_out_when_it_is_needed(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    template = template_pid(server)
+    os.kill(template, signal.SIGSTOP)
+    server.wait_for("it stands still", lambda: state_of(template) == "T")
+    os.kill(min(server.worker_pids()), signal.SIGKILL)
+    server.wait_for_log(rf"the template \(pid {template}.*told to fork a worker and has not for 10")
+    server.wait_for("two again", lambda: len(ready(server)) == 3)
+    assert is_gone(template)
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("importing", [True, False])
+def test_nobody_is_orphaned_when_the_master_is_killed(
+    start: Start, folder: Path, importing: bool
+) -> None:
+    server = start("-w", "2").wait_until_ready()
+    everybody = server.worker_pids() | server.template_pids()
+    if importing:
+        os.mkfifo(folder / "go")
+        server.write(SLOW_IMPORT)
+        server.signal(signal.SIGHUP)
+        server.wait_for("the import", (folder / "importing").exists)
+        everybody |= server.template_pids()
+        assert len(everybody) == 4
+    server.process.kill()
+    server.wait_for("all are gone", lambda: all(map(is_gone, everybody)))
+
+
+def test_term_in_the_middle_of_an_import_is_honoured(start: Start, folder: Path) -> None:
+    os.mkfifo(folder / "go")
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
+    (folder / "app.py").write_text(
+        deaf + SLOW_IMPORT.replace(".read()", '.read(); open("go").read()')
+    )
+    server = start("-w", "2")
+    server.wait_for("the import", (folder / "importing").exists)
+    assert server.stop() == 0
+    server.wait_for_log(r"stopped after [0-3]\.")
+
+
+def test_a_first_import_that_fails_ends_the_master(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text("def app(: pass")
+    server = start("-w", "2")
+    assert server.wait_for_exit() == 3
+    assert re.search(r"cannot start app:app\. .*SyntaxError.*app\.py:1\)", server.log), server.log
+
+
+# -- births that go wrong -----------------------------------------------------------------
+
+DIES_AT_BIRTH = (
+    APP
+    + """
+import os, signal
+def after():
+    try:
+        os.unlink("curse")
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+os.register_at_fork(after_in_child=after)
+"""
+)
+"""The first process that is forked of it after there is a file called curse dies at once."""
+
+
+def test_a_death_between_fork_and_hello_is_noticed(start: Start, folder: Path) -> None:
+    """Whether it is the go-between or the worker, another one is made."""
+    (folder / "app.py").write_text(DIES_AT_BIRTH)
+    server = start("-w", "2").wait_until_ready()
+    (folder / "curse").touch()
+    os.kill(min(server.worker_pids()), signal.SIGKILL)
+    server.wait_for("two again", lambda: len(ready(server)) == 3)
+    assert not (folder / "curse").exists()
+    assert server.stop() == 0
+
+
+DIES_AS_A_WORKER = (
+    DIES_AT_BIRTH.replace(
+        "    os.kill(os", "    if os.getppid() != TEMPLATE:\n        os.kill(os"
+    ).replace("    try:", "    if os.getppid() == TEMPLATE: return\n    try:")
+    + "TEMPLATE = os.getpid()\n"
+)
+
+
+def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(DIES_AS_A_WORKER)
+    server = start("-w", "2").wait_until_ready()
+    (folder / "curse").touch()
+    os.kill(min(server.worker_pids()), signal.SIGKILL)
+    server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) was ended by SIGKILL after 0\.")
+    server.wait_for("two again", lambda: len(ready(server)) == 3)
+    assert server.stop() == 0
+
+
+# -- flat over time -----------------------------------------------------------------------
+
+
+def test_two_hundred_respawns_and_fifty_reloads_leave_the_master_flat(start: Start) -> None:
+    server = start("-w", "4").wait_until_ready()
+    assert server.reload() == "done"
+    fds, rss = server.fds(), server.rss()
+    victims = 0
+    while victims < 200:
+        for victim in server.worker_pids() & ready(server):
+            os.kill(victim, signal.SIGKILL)
+            victims += 1
+        wanted = victims + 8
+        server.wait_for("four again", lambda wanted=wanted: len(ready(server)) >= wanted)
+    for _ in range(50):
+        assert server.reload() == "done"
+    server.wait_for("flat", lambda: server.fds() == fds and not server.zombies())
+    assert server.rss() < rss * 1.1
+    assert server.stop() == 0
