@@ -78,7 +78,7 @@ def _be_a_template(errand: Errand) -> int:
     # The app may have set a handler of its own as it was imported; ours is to go at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if errand.settings.share == "immortal":
-        sharing.immortalise()
+        sharing.immortalise(loaded)
     else:
         sharing.freeze()
     errand.channel.send(Ready())

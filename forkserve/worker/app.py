@@ -64,6 +64,18 @@ def load_app(target: str, *, app_dir: str, factory: bool) -> Any:
     return _made_by(value, module, path) if factory else value
 
 
+def load_function(target: str) -> Any:
+    """The function that ``module:function`` names. Raises BootError."""
+    name, _, path = target.partition(":")
+    module = _import(name, os.getcwd())
+    function = _attribute(module, path)
+    if not callable(function):
+        kind = type(function).__name__
+        headline = f'"{path}" in module "{name}" is of type {kind} and no function.'
+        raise BootError(BootFailure(headline, _file(module)))
+    return function
+
+
 def explain(exc: BaseException, doing: str) -> BootFailure:
     """What went wrong, where in the user's code, and the end of the traceback."""
     shown = traceback.TracebackException.from_exception(exc)

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import uvicorn
 
+from forkserve import boot
 from forkserve.channel import BootFailed
 from forkserve.config.settings import Settings
 from forkserve.supervisor.events import BootFailure
-from forkserve.worker import logs
-from forkserve.worker.app import BootError, explain, load_app
+from forkserve.worker import identity, logs
+from forkserve.worker.app import BootError, explain, load_app, load_function
 from forkserve.worker.birth import Job
+from forkserve.worker.ready_path import NotReadyError
 from forkserve.worker.server import WorkerServer
-from forkserve.worker.tracking import tracked
 
 BOOT_FAILED = 3
 """The exit code of a worker whose app cannot start; uvicorn uses the same."""
 
 
+def load(settings: Settings) -> uvicorn.Config:
+    """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
+    logs.configure(settings.log_level)
+    app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
+    try:
+        config = _uvicorn_config(app, settings)
+        config.load()
+    except (Exception, SystemExit) as exc:
+        raise BootError(explain(exc, f"{settings.app} could not be loaded")) from exc
+    if settings.warmup:
+        _warm_up(settings.warmup)
+    return config
+
+
 def serve(job: Job) -> int:
     """Serve until told to leave. Returns the exit code."""
-    troubles = logs.configure(job.settings.log_level)
+    boot.tell_through(job.channel)
+    identity.take(job)
     try:
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
-    config.loaded_app = tracked(config.loaded_app, job.row)
+    troubles = logs.configure(job.settings.log_level)
     server = WorkerServer(config, job, on_ready=troubles.stand_aside)
     try:
         with troubles:
@@ -38,22 +55,26 @@ def serve(job: Job) -> int:
         if server.started:
             raise
         return _give_up(job, troubles.failure(job.settings.app))
+    except NotReadyError as exc:
+        return _give_up(job, exc.failure)
     except Exception as exc:
         if server.started:
             raise
-        return _give_up(job, explain(exc, "could not be started"))
+        return _give_up(job, explain(exc, f"{job.settings.app} could not be started"))
     return 0
 
 
-def load(settings: Settings) -> uvicorn.Config:
-    """Import the app and make uvicorn ready for it. Raises BootError."""
-    app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
+def _warm_up(target: str) -> None:
+    function = load_function(target)
+    if inspect.iscoroutinefunction(function):
+        headline = f"--warmup {target} is an async function; a plain one is needed."
+        raise BootError(BootFailure(headline))
     try:
-        config = _uvicorn_config(app, settings)
-        config.load()
-    except (Exception, SystemExit) as exc:
-        raise BootError(explain(exc, f"{settings.app} could not be loaded")) from exc
-    return config
+        function()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
+        raise BootError(explain(exc, f"--warmup {target} failed")) from exc
 
 
 def _uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:

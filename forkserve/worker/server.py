@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import Leaving, Ready
-from forkserve.worker import lifeline
+from forkserve.channel import Leaving, Message, Promote, Ready, Spent
+from forkserve.worker import lifeline, ready_path
+from forkserve.worker.tracking import tracked
+from forkserve.worker.wear import Wear
+
+logger = logging.getLogger("uvicorn.error")
 
 if TYPE_CHECKING:
     from forkserve.worker.birth import Job
@@ -43,8 +48,11 @@ class WorkerServer(uvicorn.Server):
     """Serves on the sockets that the master listens on, until it is told to leave."""
 
     def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
+        config.loaded_app = tracked(config.loaded_app, job.row, self._answered)
         super().__init__(config)
         self._job = job
+        self._wear: Wear | None = None
+        """None in a worker that does not accept yet, or has said that it is worn."""
         self._on_ready = on_ready
         self._connections = Connections()
         self.server_state.connections = self._connections
@@ -66,15 +74,56 @@ class WorkerServer(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_leave)
         self._loop.add_reader(self._job.channel.fileno(), self._hear_the_master)
-        await super().startup(sockets)
+        self._sockets = sockets or []
+        # Without a socket uvicorn starts the app and nothing else.
+        await super().startup([])
+        if path := self._job.settings.ready_path:
+            await self._ask_the_app(path)
+        if not self._job.spare:
+            await self._accept()
         self._on_ready()
         self._job.row.beat(monotonic())
         self._job.channel.send(Ready())
 
+    async def _ask_the_app(self, path: str) -> None:
+        """Raises what says that the app is not ready, after the app's own shutdown."""
+        config = self.config
+        try:
+            await ready_path.ask(config.loaded_app, path, self.lifespan.state, config.root_path)
+        except BaseException:
+            self.started = False
+            await self.lifespan.shutdown()
+            raise
+
+    async def _accept(self) -> None:
+        """Listen on the master's sockets, as ``uvicorn.Server.startup`` does."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def protocol(_loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                _loop=_loop,
+            )
+
+        for sock in self._sockets:
+            server = await loop.create_server(
+                protocol, sock=sock, ssl=config.ssl, backlog=config.backlog
+            )
+            self.servers.append(server)
+        self._wear = Wear.begin(self._job.settings)
+        if because := self._wear.too_big_from_the_start():
+            # Not before it is ready: until then what is said counts as a failure's cause.
+            self._loop.call_soon(logger.warning, because)
+
     async def main_loop(self) -> None:
         # Tick 0 is the one at which uvicorn renews the Date header.
         while not await self.on_tick(0):
-            self._job.row.beat(monotonic())
+            now = monotonic()
+            self._job.row.beat(now)
+            if self._wear and (because := self._wear.tired(now)):
+                self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -100,6 +149,17 @@ class WorkerServer(uvicorn.Server):
         for sock in sockets:
             sock.close()
 
+    # -- wear -------------------------------------------------------------------------
+
+    def _answered(self, requests: int) -> None:
+        if self._wear and (because := self._wear.tired_of_requests(requests)):
+            self._ask_to_be_recycled(because)
+
+    def _ask_to_be_recycled(self, because: str) -> None:
+        """Serve on: the master makes another first, and then has this one drain."""
+        self._wear = None
+        self._job.channel.send(Spent(because))
+
     # -- being told to leave ----------------------------------------------------------
 
     def _asked_to_leave(self, signum: int, frame: FrameType | None) -> None:
@@ -109,11 +169,16 @@ class WorkerServer(uvicorn.Server):
         self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 
     def _hear_the_master(self) -> None:
-        self._job.channel.receive()
+        for message in self._job.channel.receive():
+            self._obey(message)
         if self._job.channel.closed:  # the master is gone
             self._loop.remove_reader(self._job.channel.fileno())
             self._make_sure_it_ends()
             self.drain(patient=True)
+
+    def _obey(self, message: Message) -> None:
+        if isinstance(message, Promote) and self.started and not self.should_exit:
+            self._promotion = self._loop.create_task(self._accept())
 
     def _make_sure_it_ends(self) -> None:
         lifeline.end_anyway_after(self._job.settings.graceful_timeout + 1.0)

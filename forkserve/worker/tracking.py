@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from forkserve.scoreboard import Row
 
 
-def tracked(app: Any, row: Row) -> Any:
+def tracked(app: Any, row: Row, on_answered: Callable[[int], None]) -> Any:
     """``app``, with each request noted in ``row`` while it is served.
 
     The row shows the newest request that is not answered yet: one that blocks the
     loop, or takes the process down, is most often the last that began. The query
-    string is left out, since it may hold secrets.
+    string is left out, since it may hold secrets. ``on_answered`` is told how many
+    requests have been answered, after each.
     """
     in_flight: dict[int, tuple[bytes, float]] = {}
     answered = 0
@@ -32,6 +34,7 @@ def tracked(app: Any, row: Row) -> Any:
             del in_flight[id(scope)]
             answered += 1
             row.count(answered)
+            on_answered(answered)
             if in_flight:
                 row.serve(*next(reversed(in_flight.values())), len(in_flight))
             else:

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,9 +124,7 @@ UNFIT = {
         r"orders\.db",
     ),
     "child": (
-        "import subprocess, sys\n"
-        "helper = subprocess.Popen(['sleep', '600'], pass_fds=[])\n"
-        "import atexit",
+        "import subprocess, sys\nhelper = subprocess.Popen(['sleep', '654'])",
         "sleep",
     ),
     "epoll": ("import select\npoller = select.epoll()", "epoll"),
@@ -134,11 +132,12 @@ UNFIT = {
 
 
 @pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> int:
+def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a real server for the app to connect to."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    monkeypatch.setenv("DATABASE_PORT", str(listener.getsockname()[1]))
-    return int(listener.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("DATABASE_PORT", str(port))
+        yield port
 
 
 @pytest.mark.parametrize("kind", UNFIT)
@@ -154,10 +153,10 @@ def test_what_cannot_be_shared_is_named_and_the_app_is_served_all_the_same(
     assert not server.template_pids()
     assert server.get().startswith("VERSION")
     assert len(re.findall("cannot be shared", server.log)) == 1
-    helpers = [p for p in _all_pids() if _argv(p) == b"sleep\x00600\x00"]
+    for pid in _all_pids():  # the app's own children are the app's own business
+        if _argv(pid) == b"sleep\x00654\x00":
+            os.kill(pid, signal.SIGKILL)
     assert server.stop() == 0
-    for pid in helpers:  # the app's own children are the app's own business
-        os.kill(pid, signal.SIGKILL)
 
 
 def _all_pids() -> list[int]:
@@ -342,16 +341,21 @@ def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folde
 def test_two_hundred_respawns_and_fifty_reloads_leave_the_master_flat(start: Start) -> None:
     server = start("-w", "4").wait_until_ready()
     assert server.reload() == "done"
+    server.wait_for("only four", lambda: len(server.worker_pids()) == 4)
     fds, rss = server.fds(), server.rss()
-    victims = 0
-    while victims < 200:
-        for victim in server.worker_pids() & ready(server):
-            os.kill(victim, signal.SIGKILL)
-            victims += 1
-        wanted = victims + 8
-        server.wait_for("four again", lambda wanted=wanted: len(ready(server)) >= wanted)
     for _ in range(50):
-        assert server.reload() == "done"
+        victims = server.worker_pids()
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        server.wait_for("four others", lambda gone=victims: len(alive(server) - gone) == 4)
+        assert server.reload() == "done"  # which forgives the deaths, too
+        server.wait_for("only four", lambda: len(server.worker_pids()) == 4)
     server.wait_for("flat", lambda: server.fds() == fds and not server.zombies())
     assert server.rss() < rss * 1.1
+    assert len(re.findall("was ended by SIGKILL after", server.log)) == 200
     assert server.stop() == 0
+
+
+def alive(server: Server) -> set[int]:
+    """Workers that live and have said that they are ready."""
+    return server.worker_pids() & ready(server)
