@@ -2,4 +2,4 @@
 
 from forkserve.cli import main
 
-main(prog_name="python -m forkserve")
+main()

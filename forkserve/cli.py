@@ -36,12 +36,22 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.command(context_settings=_CONTEXT)
 @click.argument("app", callback=_check_app)
 @_with_settings
+@click.option(
+    "--check-config",
+    is_flag=True,
+    help="Import the app, report like `forkserve check`, and do not serve.",
+)
 @click.version_option(__version__, prog_name="forkserve")
-def main(**values: Any) -> None:
+def serve(check_config: bool, **values: Any) -> None:
     """Serve the ASGI app APP (module:attribute) from several worker processes.
+
+    `forkserve check APP` says whether an app can be served and shared, and what it takes.
 
     \b
     Signals to the master:
@@ -49,7 +59,41 @@ def main(**values: Any) -> None:
       INT   stop; twice: at once     TTIN  one worker more
       QUIT  stop at once             TTOU  one worker fewer
     """
+    settings = Settings(**values)
+    if check_config:
+        from forkserve import check as checking
+
+        code = checking.check(settings, lifespan=False)
+        # An app that cannot be shared is served all the same.
+        sys.exit(checking.FIT if code == checking.UNFIT else code)
     # Only here: --help and a wrong option need nothing of it.
     from forkserve.master.main import run
 
-    sys.exit(run(Settings(**values)))
+    sys.exit(run(settings))
+
+
+@click.command(context_settings=_CONTEXT)
+@click.argument("app", callback=_check_app)
+@click.option("--lifespan", is_flag=True, help="Run the app's lifespan startup and shutdown too.")
+@_with_settings
+def check(lifespan: bool, **values: Any) -> None:
+    """Import APP as a template would, and report: errors, time, memory, what cannot be shared.
+
+    \b
+    Exit code:
+      0  it can be served, and its workers can be forked from a template
+      1  it can be served, but each worker has to import it by itself
+      2  the settings contradict each other
+      3  it cannot be imported or started
+    """
+    from forkserve import check as checking
+
+    sys.exit(checking.check(Settings(**values), lifespan))
+
+
+def main() -> None:
+    """The command ``forkserve``."""
+    if sys.argv[1:2] == ["check"]:
+        check(sys.argv[2:], prog_name="forkserve check")
+    else:
+        serve(prog_name="forkserve")

@@ -30,6 +30,7 @@ from forkserve.channel import (
     Spent,
     Unfit,
 )
+from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
@@ -54,7 +55,7 @@ LONGEST_WAIT = 3600.0
 def run(settings: Settings) -> int:
     """Serve until stopped. Returns the exit code of the process."""
     logbook.configure(settings.log_level)
-    if refusal := _refusal(settings):
+    if refusal := contradiction(settings):
         logbook.to_stderr(refusal)
         return 2
     can_adopt = settings.preload is not False and adopt_orphans()
@@ -67,20 +68,6 @@ def run(settings: Settings) -> int:
         logbook.to_stderr(str(exc))
         return 1
     return Master(settings, policy_of(settings, can_adopt), listeners, Posix()).run()
-
-
-def _refusal(settings: Settings) -> str:
-    """Why these settings cannot be had together, or here; or an empty string."""
-    if settings.share == "immortal":
-        if settings.preload is False:
-            return "--share immortal shares what a template has imported; leave out --no-preload"
-        from forkserve.template.sharing import immortal_is_possible
-
-        if why_not := immortal_is_possible():
-            return f"--share immortal is not possible here: {why_not}; leave it out"
-    if settings.max_requests_jitter and not settings.max_requests:
-        return "--max-requests-jitter adds to --max-requests; give that too"
-    return ""
 
 
 def policy_of(settings: Settings, can_adopt: bool) -> Policy:

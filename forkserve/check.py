@@ -1,0 +1,218 @@
+"""``forkserve check``: would this app be served, and can its workers be forked?
+
+The app is imported in a process of its own, as a template would, and the findings come
+back through a pipe. What the app prints while it is imported is left where it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import re
+import select
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+from typing import Any
+
+import click
+
+from forkserve.config.contradictions import contradiction
+from forkserve.config.settings import Settings
+
+FIT = 0
+UNFIT = 1
+"""It can be served, but each worker has to import it by itself."""
+WRONG_SETTINGS = 2
+BROKEN = 3
+
+
+@dataclass(slots=True)
+class Report:
+    """What has been found out. Sizes in bytes, times in seconds."""
+
+    failure: str = ""
+    """Why the app cannot be served, if it cannot."""
+
+    details: str = ""
+    import_seconds: float = 0.0
+    before: int = 0
+    """Memory before the import."""
+    after: int = 0
+    """Memory after it."""
+    worker: int = 0
+    """What one more worker takes of its own, forked from a template and just begun."""
+    findings: list[tuple[str, str]] = field(default_factory=list)
+    lifespan: str = ""
+
+
+def check(settings: Settings, lifespan: bool) -> int:
+    """Import the app, print the report, and return the exit code."""
+    if wrong := contradiction(settings):
+        click.echo(f"settings   {wrong}.")
+        return WRONG_SETTINGS
+    report = _in_a_process_of_its_own(settings, lifespan)
+    _show(report, settings)
+    if report.failure:
+        return BROKEN
+    return UNFIT if report.findings and not settings.preload else FIT
+
+
+def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _tell(writer, lambda: _examine(settings, lifespan))
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        in_time = _wait_for(pipe.fileno(), settings.boot_timeout)
+        if not in_time:
+            os.kill(pid, signal.SIGKILL)
+        said = pipe.read() if in_time else b""
+    _, status = os.waitpid(pid, 0)
+    if said:
+        return Report(**json.loads(said))
+    if not in_time:
+        limit = f"{settings.boot_timeout:g} s (--boot-timeout)"
+        return Report(failure=f"{settings.app} was not imported within {limit}.")
+    how = os.waitstatus_to_exitcode(status)
+    ending = f"was ended by signal {-how}" if how < 0 else f"exited with {how}"
+    return Report(failure=f"{settings.app}: the process that imported it {ending}.")
+
+
+def _wait_for(fd: int, seconds: float) -> bool:
+    return bool(select.select([fd], [], [], seconds or None)[0])
+
+
+def _tell(fd: int, find_out: Callable[[], Report]) -> None:
+    """Write what ``find_out`` returns to ``fd``, and exit."""
+    try:
+        data = json.dumps(asdict(find_out())).encode()
+        with open(fd, "wb") as pipe:
+            pipe.write(data)
+    finally:
+        os._exit(0)
+
+
+# -- in the process that imports the app --------------------------------------------------
+
+
+def _examine(settings: Settings, lifespan: bool) -> Report:
+    from forkserve.template import audit
+    from forkserve.worker.app import BootError
+    from forkserve.worker.serve import load
+
+    report = Report(before=_memory("Pss"))
+    before, began = audit.Baseline.take(), monotonic()
+    try:
+        config = load(settings)
+    except BootError as exc:
+        where = f" ({exc.failure.where})" if exc.failure.where else ""
+        return Report(failure=f"{exc.failure.headline}{where}", details=exc.failure.details)
+    report.import_seconds = monotonic() - began
+    report.findings = [(f.what, f.advice) for f in audit.audit(before)]
+    report.after = _memory("Pss")
+    gc.collect()
+    gc.freeze()
+    worker = _forked(lambda: _begin_like_a_worker(config, lifespan), settings.boot_timeout)
+    if worker is None:
+        report.failure = f"{settings.app}: a worker that was forked from it did not start."
+    else:
+        report.worker, report.lifespan, failed = worker
+        if failed:
+            report.failure = f"{settings.app} failed in its lifespan startup."
+    return report
+
+
+def _forked(life: Callable[[], Any], seconds: float) -> Any:
+    """What ``life`` returns in a forked child, or None if it does not within that time."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            with open(writer, "wb") as pipe:
+                pipe.write(json.dumps(life()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        said = pipe.read() if _wait_for(pipe.fileno(), seconds) else b""
+    if not said:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return json.loads(said) if said else None
+
+
+def _begin_like_a_worker(config: Any, lifespan: bool) -> tuple[int, str, bool]:
+    """Its own memory, the state of its lifespan, and whether that has failed."""
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        return runner.run(_live(config, lifespan))
+
+
+async def _live(config: Any, lifespan: bool) -> tuple[int, str, bool]:
+    said, failed = "", False
+    if lifespan:
+        began = monotonic()
+        life = config.lifespan_class(config)
+        await life.startup()
+        failed = bool(life.should_exit)
+        if not failed:
+            said = f"startup complete after {monotonic() - began:.2f} s"
+            await life.shutdown()
+            said += ", shutdown " + ("failed" if life.shutdown_failed else "complete")
+    gc.collect()
+    return _memory("Private_Dirty"), said, failed
+
+
+def _memory(kind: str) -> int:
+    """Bytes of this process (proc_pid_smaps(5)); 0 where the system does not tell."""
+    try:
+        with open("/proc/self/smaps_rollup") as rollup:
+            found = re.search(rf"^{kind}:\s+(\d+) kB", rollup.read(), re.M)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+# -- the report ---------------------------------------------------------------------------
+
+
+def _show(report: Report, settings: Settings) -> None:
+    if report.failure:
+        click.echo(f"app        {report.failure}")
+        for line in report.details.splitlines():
+            click.echo(f"           {line}")
+        return
+    click.echo(f"app        {settings.app} can be served")
+    click.echo(f"import     {report.import_seconds:.2f} s")
+    if report.lifespan:
+        click.echo(f"lifespan   {report.lifespan}")
+    if report.after:
+        _show_memory(report, settings.workers)
+    if report.findings:
+        click.echo("sharing    no: each worker imports the app by itself, because of")
+        for what, advice in report.findings:
+            click.echo(f"           - {what}: {advice}")
+    else:
+        click.echo("sharing    yes: workers can be forked from a template")
+
+
+def _show_memory(report: Report, workers: int) -> None:
+    each, shared = report.after, report.after + workers * report.worker
+    click.echo(
+        f"memory     {_mebibytes(report.before)} before the import, {_mebibytes(each)} after"
+    )
+    number = "1 worker" if workers == 1 else f"{workers} workers"
+    click.echo(
+        f"           about {_mebibytes(shared)} for {number} and a template, "
+        f"{_mebibytes(workers * each)} if each imports the app"
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
