@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from forkserve.supervisor import Phase, Supervisor, brain, reconcile
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import Event
-from forkserve.supervisor.reconcile import Plan
+from forkserve.supervisor.reconcile import Birth, Plan
 from forkserve.supervisor.state import FOREVER, Stage, State, Worker
 from tests.brain.explorer import (
     Broken,
@@ -41,8 +42,8 @@ def wrap(
 
 
 def gives_up_old_workers_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    def surplus(state: State, staying: list[Worker]) -> list[Worker]:
-        return [w for w in staying if w.generation < state.newest and state.current]
+    def surplus(state: State, group: list[Worker], target: int) -> list[Worker]:
+        return [w for w in group if w.generation < state.newest and state.current]
 
     monkeypatch.setattr(reconcile, "_surplus", surplus)
 
@@ -69,7 +70,7 @@ def goes_on_with_a_dropped_generation(monkeypatch: pytest.MonkeyPatch) -> None:
 def forks_in_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(self: Supervisor, now: float) -> None:
         if self.state.stage is Stage.STOPPING:
-            self._fork(1, now)
+            self._fork(Birth(1), now)
 
     wrap(monkeypatch, "_reconcile", again)
 
@@ -88,7 +89,7 @@ def forgets_the_surge(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def plan(state: State, policy: Any, now: float) -> Plan:
         steps = right(state, policy, now)
-        return Plan(steps.leave, steps.fork * 3 if state.current else steps.fork)
+        return replace(steps, fork=steps.fork * 3 if state.current else steps.fork)
 
     monkeypatch.setattr(brain, "plan", plan)
 
@@ -146,9 +147,10 @@ def gives_up_although_a_worker_was_ready(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def never_replaces_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        reconcile, "_ordinary", lambda state, *_: [] if state.last_id > 1 else [1] * state.target
-    )
+    def births(state: State, group: list[Worker], target: int, *_: Any, **__: Any) -> list[Birth]:
+        return [] if state.last_id > 1 else [Birth(1)] * target
+
+    monkeypatch.setattr(reconcile, "_births", births)
 
 
 BREAKS: list[tuple[Break, str]] = [
