@@ -107,7 +107,7 @@ def _promotions(state: State, staying: list[Worker]) -> list[Worker]:
     """
     ordinary = [w for w in staying if not w.spare and not _on_trial(state, w)]
     missing = max(0, state.target - len(ordinary))
-    spares = [w for w in staying if w.spare and w.phase is Phase.READY]
+    spares = [w for w in staying if w.spare and w.phase is Phase.READY and w.pid is not None]
     return sorted(spares, key=lambda w: (-w.generation, w.id))[:missing]
 
 

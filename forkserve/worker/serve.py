@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  # every event loop asks for it
 import inspect
 from typing import Any
 
@@ -29,6 +30,7 @@ def load(settings: Settings) -> uvicorn.Config:
     try:
         config = _uvicorn_config(app, settings)
         config.load()
+        config.get_loop_factory()  # imports the event loop, which else each worker does
     except (Exception, SystemExit) as exc:
         raise BootError(explain(exc, f"{settings.app} could not be loaded")) from exc
     if settings.warmup:

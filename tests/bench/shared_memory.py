@@ -37,7 +37,8 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as beacon:
-            beacon.sendto(f"{{os.getpid()}} {{time.monotonic()}}".encode(), os.environ["BENCH_BEACON"])
+            said = f"{{os.getpid()}} {{time.monotonic()}}"
+            beacon.sendto(said.encode(), os.environ["BENCH_BEACON"])
         await send({{"type": "lifespan.startup.complete"}})
         await receive()
         await send({{"type": "lifespan.shutdown.complete"}})

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forkserve.supervisor import Phase, Policy, Supervisor
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER, Worker
+from forkserve.supervisor.state import FOREVER, Preload, Template, Worker
 from tests.brain import story
 from tests.brain.invariants import Violation, Witness, settled
 
@@ -80,6 +80,8 @@ def _twin(brain: Supervisor) -> Supervisor:
     twin = Supervisor(brain.policy)
     twin.state = copy.copy(brain.state)
     twin.state.backoff = copy.copy(brain.state.backoff)
+    twin.state.template_backoff = copy.copy(brain.state.template_backoff)
+    twin.state.templates = {i: copy.copy(t) for i, t in brain.state.templates.items()}
     twin.state.workers = {i: copy.copy(w) for i, w in brain.state.workers.items()}
     return twin
 
@@ -89,6 +91,10 @@ def key(world: World) -> Key:
     state, now = world.brain.state, world.now
     return (
         tuple(_worker_key(world, w) for w in state.workers.values()),
+        tuple(_template_key(world, t) for t in state.templates.values()),
+        tuple(sorted(state.newest - g for g in state.direct)),
+        state.template_backoff.rounds,
+        _bucket(state.template_backoff.until - now),
         state.target,
         state.stage,
         state.current and state.newest - state.current,
@@ -116,6 +122,25 @@ def _worker_key(world: World, worker: Worker) -> Key:
         _bucket(worker.beat - now) if worker.phase is Phase.READY else 0,
         worker.born < state.backoff.raised_at,
         worker.ready_at is not None and now - worker.ready_at < 5,
+        worker.spare,
+        bool(worker.spent),
+        worker.template in state.templates,
+        worker.template is None,
+    )
+
+
+def _template_key(world: World, template: Template) -> Key:
+    now, state = world.now, world.brain.state
+    return (
+        template.phase,
+        state.newest - template.generation,
+        template.pid is None,
+        template.departure,
+        template.killed_at is None,
+        _bucket(template.deadline - now),
+        template.born < state.template_backoff.raised_at,
+        template.ready_at is not None and now - template.ready_at < 5,
+        template.id in world.witness.asked.values(),
     )
 
 
@@ -144,6 +169,8 @@ def moves(world: World) -> Iterator[Event]:
         if (this := _worker_key(world, worker)) != before:  # twins in a row are one
             yield from _moves_of(worker, world, now)
         before = this
+    for template in world.brain.state.templates.values():
+        yield from _moves_of_template(template, world, now)
     due = world.brain.next_deadline()
     if due < FOREVER:
         beating = _beating(world, max(now, due))
@@ -155,10 +182,14 @@ def moves(world: World) -> Iterator[Event]:
 
 def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
     born = worker.id not in world.witness.unborn
+    template = world.witness.asked.get(worker.id)
     if not born:
         yield on.Forked(now, worker.id, 1000 + worker.id)
-        yield on.ForkFailed(now, worker.id, "EAGAIN")
-    if worker.phase is Phase.STARTING:
+        if template is None or template in world.witness.templates:
+            yield on.ForkFailed(now, worker.id, "EAGAIN")
+        else:
+            yield on.ForkLost(now, worker.id)
+    if worker.phase is Phase.STARTING and template is None:
         yield on.WorkerReady(now, worker.id)  # heard before the birth is confirmed, perhaps
     if not born:
         return
@@ -167,8 +198,23 @@ def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
         yield on.WorkerExited(now, worker.id, Exit(1))
     if worker.phase is Phase.READY:
         yield on.WorkerLeaving(now, worker.id)
+        if world.brain.policy.spares and not worker.spare:
+            yield on.WorkerSpent(now, worker.id, "it has answered 1000 requests")
     graceful = worker.phase is Phase.DRAINING
     yield on.WorkerExited(now, worker.id, Exit(0 if graceful else -9))
+
+
+def _moves_of_template(template: Template, world: World, now: float) -> Iterator[Event]:
+    if template.pid is None:
+        yield on.TemplateForked(now, template.id, 2000 + template.id)
+        yield on.TemplateForkFailed(now, template.id, "EAGAIN")
+        return
+    if template.phase is Phase.STARTING:
+        yield on.TemplateReady(now, template.id)
+        yield on.TemplateBootFailed(now, template.id, BootFailure("no module named 'demo'"))
+        if world.brain.policy.preload is Preload.AUTO:
+            yield on.TemplateUnfit(now, template.id, "a thread")
+    yield on.TemplateExited(now, template.id, Exit(0 if template.phase is Phase.DRAINING else -9))
 
 
 def deploy_moves(world: World) -> Iterator[Event]:
@@ -177,7 +223,7 @@ def deploy_moves(world: World) -> Iterator[Event]:
         match event:
             case on.ScaleRequested() | on.InterruptRequested() | on.QuitRequested():
                 pass
-            case on.WorkerLeaving() | on.ForkFailed():
+            case on.WorkerLeaving() | on.ForkFailed() | on.TemplateForkFailed():
                 pass
             case on.Alarm(beats=beats) if not beats:
                 pass
@@ -245,6 +291,13 @@ def _obliging(world: World) -> Event:
     """The next thing that happens when all goes well."""
     now = world.now + TICK
     workers = world.brain.state.workers.values()
+    for template in world.brain.state.templates.values():
+        if template.pid is None:
+            return on.TemplateForked(now, template.id, 2000 + template.id)
+        if template.phase is Phase.STARTING:
+            return on.TemplateReady(now, template.id)
+        if template.phase is not Phase.READY:
+            return on.TemplateExited(now, template.id, Exit(0))
     for worker in workers:
         if worker.id in world.witness.unborn:
             return on.Forked(now, worker.id, 1000 + worker.id)
@@ -263,6 +316,34 @@ def _obliging(world: World) -> Event:
 def newborn(policy: Policy = POLICY) -> World:
     """A master that has not begun."""
     return World.new(policy)
+
+
+TEMPLATE_POLICY = replace(POLICY, preload=Preload.AUTO)
+SPARE_POLICY = replace(POLICY, spares=1)
+
+
+def serving_from_a_template(policy: Policy = TEMPLATE_POLICY) -> World:
+    """Two workers are ready, and so is the template that has forked them."""
+    return following(
+        newborn(policy),
+        story.start,
+        story.template_born(1),
+        story.template_ready(1),
+        *_each(story.born, 1, 2),
+        *_each(story.ready, 1, 2),
+    )
+
+
+def on_trial_from_a_template() -> World:
+    """... and a second generation's template is ready, its canary asked for."""
+    return following(
+        serving_from_a_template(), story.reload, story.template_born(2), story.template_ready(2)
+    )
+
+
+def with_a_spare() -> World:
+    """Two workers and a spare are ready."""
+    return following(serving(SPARE_POLICY), story.born(3), story.ready(3))
 
 
 def serving(policy: Policy = POLICY) -> World:

@@ -14,7 +14,7 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import Event
-from forkserve.supervisor.state import FOREVER
+from forkserve.supervisor.state import FOREVER, Preload
 
 ORDER = {phase: place for place, phase in enumerate(Phase)}
 
@@ -41,6 +41,15 @@ class Witness:
         """The phase of every worker that is not gone, as it was after the last event."""
         self.generations: dict[int, int] = {}
         self.slots: dict[int, int] = {}
+        self.templates: dict[int, int] = {}
+        """The generation of every template that is not gone."""
+        self.template_pids: dict[int, int] = {}
+        self.can_fork: frozenset[int] = frozenset()
+        """The templates that have said that they are ready."""
+        self.last_template = 0
+        self.asked: dict[int, int] = {}
+        """Which template each worker has to be forked by that is not born yet."""
+        self.spares: frozenset[int] = frozenset()
         self.unborn: frozenset[int] = frozenset()
         self.pids: dict[int, int] = {}
         """Of the processes that were confirmed and are not gone."""
@@ -57,7 +66,15 @@ class Witness:
     def copy(self) -> Witness:
         twin = Witness.__new__(Witness)
         twin.__dict__.update(self.__dict__)
-        for name in ("phases", "generations", "slots", "pids"):
+        for name in (
+            "phases",
+            "generations",
+            "slots",
+            "pids",
+            "templates",
+            "template_pids",
+            "asked",
+        ):
             setattr(twin, name, dict(getattr(self, name)))
         return twin
 
@@ -79,8 +96,19 @@ class Witness:
             case on.Forked(worker_id=worker_id, pid=pid):
                 self.unborn -= {worker_id}
                 self.pids[worker_id] = pid
-            case on.ForkFailed(worker_id=worker_id):
+                self.asked.pop(worker_id, None)
+            case on.ForkFailed(worker_id=worker_id) | on.ForkLost(worker_id=worker_id):
                 self.unborn -= {worker_id}
+                self.asked.pop(worker_id, None)
+            case on.TemplateForked(template_id=template_id, pid=pid):
+                self.template_pids[template_id] = pid
+            case on.TemplateForkFailed(template_id=template_id):
+                del self.templates[template_id]
+            case on.TemplateReady(template_id=template_id):
+                self.can_fork |= {template_id}
+            case on.TemplateExited(template_id=template_id):
+                del self.template_pids[template_id], self.templates[template_id]
+                self.can_fork -= {template_id}
             case on.WorkerExited(worker_id=worker_id):
                 del self.pids[worker_id]
             case on.TerminateRequested() | on.InterruptRequested() | on.QuitRequested():
@@ -93,7 +121,7 @@ class Witness:
         for action in actions:
             self._take(action, brain, before)
         self._phases(before, phases, event)
-        self._capacity(before, phases, event)
+        self._capacity(before, phases, event, brain.policy.spares)
         self._room(brain, phases, actions)
         self._deadlines(brain)
         if any(isinstance(a, do.GenerationDropped) for a in actions):
@@ -105,7 +133,11 @@ class Witness:
 
     def _take(self, action: Action, brain: Supervisor, before: dict[int, Phase]) -> None:
         match action:
-            case do.Fork(worker_id, generation, slot):
+            case do.Fork(worker_id, generation, slot, template, spare):
+                if template is not None:
+                    fit = template in self.can_fork and self.templates[template] == generation
+                    require(fit, "only a ready template forks", str(action))
+                    self.asked[worker_id] = template
                 require(not self.stopping, "no fork in a stop", str(action))
                 require(worker_id > self.last_id, "ids are new", str(action))
                 taken = {self.slots[i] for i in brain.state.workers if i in self.slots}
@@ -113,8 +145,29 @@ class Witness:
                 require(0 <= slot < brain.policy.slots, "slots are few", str(action))
                 require(generation not in self.given_up, "given up is given up", str(action))
                 self.last_id = worker_id
+                self.spares |= {worker_id} if spare else set()
                 self.slots[worker_id], self.generations[worker_id] = slot, generation
                 self.unborn |= {worker_id}
+            case do.ForkTemplate(template_id, generation):
+                require(not self.stopping, "no fork in a stop", str(action))
+                require(template_id > self.last_template, "ids are new", str(action))
+                require(generation not in self.given_up, "given up is given up", str(action))
+                self.last_template = template_id
+                self.templates[template_id] = generation
+                require(len(self.templates) <= 6, "templates are few", str(self.templates))
+            case (
+                do.DismissTemplate(template_id, pid)
+                | do.KillTemplate(template_id, pid)
+                | do.DumpTemplate(template_id, pid)
+            ):
+                ours = self.template_pids.get(template_id) == pid
+                require(ours, "only our own pids", str(action))
+            case do.Promote(worker_id, pid):
+                require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
+                ready = brain.state.workers[worker_id].phase is Phase.READY
+                fit = ready and worker_id in self.spares
+                require(fit, "only ready spares", str(action))
+                self.spares -= {worker_id}
             case do.Drain(worker_id, pid) | do.Kill(worker_id, pid) | do.DumpStacks(worker_id, pid):
                 require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
                 if isinstance(action, do.Kill) and not self.stopping:
@@ -137,6 +190,7 @@ class Witness:
             case do.Leave():
                 require(self.stopping, "leave", "for no reason")
                 require(not self.unborn and not self.pids, "leave", "a worker is left behind")
+                require(not self.templates, "leave", "a template is left behind")
                 self.left = True
 
     # -- the rules ----------------------------------------------------------------------
@@ -154,11 +208,14 @@ class Witness:
         for was, becomes in moved:
             require(ORDER[was] < ORDER[becomes], "phases go forward", f"{was} -> {becomes}")
         gone = before.keys() - phases.keys()
-        ended = {event.worker_id} if isinstance(event, on.WorkerExited | on.ForkFailed) else set()
+        ends = on.WorkerExited | on.ForkFailed | on.ForkLost
+        ended = {event.worker_id} if isinstance(event, ends) else set()
         require(gone <= ended, "nobody is forgotten", str(gone))
         self.transitions = frozenset(moved)
 
-    def _capacity(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
+    def _capacity(
+        self, before: dict[int, Phase], phases: dict[int, Phase], event: Event, spares: int
+    ) -> None:
         """Make before break."""
         if self.stopping:
             return
@@ -170,16 +227,19 @@ class Witness:
             and not (isinstance(event, on.WorkerLeaving) and event.worker_id == worker_id)
             and not (isinstance(event, on.Alarm) and worker_id not in event.beats)
         ]
-        ready = sum(phase is Phase.READY for phase in phases.values())
-        require(
-            not lost or ready >= self.target, "make before break", f"{ready} ready, gave {lost}"
-        )
+        for group, wanted in ((False, self.target), (True, spares)):
+            given = [i for i in lost if (i in self.spares) is group]
+            ready = sum(p is Phase.READY and (i in self.spares) is group for i, p in phases.items())
+            enough = not given or ready >= wanted
+            require(enough, "make before break", f"{ready} ready of {wanted}, gave {given}")
 
     def _room(self, brain: Supervisor, phases: dict[int, Phase], actions: list[Action]) -> None:
         if not any(isinstance(a, do.Fork) for a in actions):
             return
         staying = sum(phase in (Phase.STARTING, Phase.READY) for phase in phases.values())
-        most = self.target + brain.policy.surge + 1
+        policy = brain.policy
+        most = self.target + policy.surge + 1
+        most += policy.spares + policy.surge if policy.spares else 0
         require(staying <= most, "no more than the surge", f"{staying} of {most}")
         require(len(phases) <= brain.policy.slots, "slots are few", f"{len(phases)}")
 
@@ -189,6 +249,10 @@ class Witness:
             if worker.phase is not Phase.READY:
                 timed = worker.deadline < FOREVER and due <= worker.deadline
                 require(timed, "every phase ends", str(worker))
+        for template in brain.state.templates.values():
+            if template.phase is not Phase.READY:
+                timed = template.deadline < FOREVER and due <= template.deadline
+                require(timed, "every phase ends", str(template))
 
     def _dropped_harmlessly(self, before: dict[int, Phase], phases: dict[int, Phase]) -> None:
         ready = [i for i, was in before.items() if was is Phase.READY]
@@ -205,7 +269,14 @@ def settled(brain: Supervisor, witness: Witness) -> bool:
     if witness.stopping:
         return witness.left
     workers = brain.state.workers.values()
-    wanted = (Phase.READY, witness.newest_hope())
-    return len(workers) == witness.target and all(
-        (w.phase, w.generation) == wanted for w in workers
+    serve = [w for w in workers if not w.spare]
+    hope = witness.newest_hope()
+    # A template of another generation may be on its way out, or one too many on its way in.
+    templates = {t.generation for t in brain.state.templates.values() if t.phase is Phase.READY}
+    direct = brain.policy.preload is Preload.NEVER or hope in brain.state.direct
+    return (
+        len(serve) == witness.target
+        and len(workers) - len(serve) == brain.policy.spares
+        and all((w.phase, w.generation, w.spent) == (Phase.READY, hope, "") for w in workers)
+        and (direct or templates == {hope})
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Note
 from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER
+from forkserve.supervisor.state import FOREVER, Preload
 
 Happening = Callable[[float], Event]
 Expected = Action | type[Note]
@@ -27,6 +27,10 @@ FAILURE = BootFailure("ImportError: no module named 'demo'", "demo_app.py:3")
 
 def pid_of(worker_id: int) -> int:
     return 1000 + worker_id
+
+
+def template_pid_of(template_id: int) -> int:
+    return 2000 + template_id
 
 
 # What happens. Those without arguments are used as they stand: ``at(0, start, ...)``.
@@ -94,12 +98,82 @@ def exits(worker_id: int, code: int = 0) -> Happening:
     return lambda now: on.WorkerExited(now, worker_id, Exit(code))
 
 
+def lost(worker_id: int) -> Happening:
+    return lambda now: on.ForkLost(now, worker_id)
+
+
+def spent(worker_id: int) -> Happening:
+    return lambda now: on.WorkerSpent(now, worker_id, "it has answered 1000 requests")
+
+
+def extended(worker_id: int, seconds: float) -> Happening:
+    return lambda now: on.WorkerBootExtended(now, worker_id, seconds)
+
+
+def template_born(template_id: int) -> Happening:
+    return lambda now: on.TemplateForked(now, template_id, template_pid_of(template_id))
+
+
+def template_refused(template_id: int) -> Happening:
+    return lambda now: on.TemplateForkFailed(now, template_id, "EAGAIN")
+
+
+def template_ready(template_id: int) -> Happening:
+    return lambda now: on.TemplateReady(now, template_id)
+
+
+def template_extended(template_id: int, seconds: float) -> Happening:
+    return lambda now: on.TemplateBootExtended(now, template_id, seconds)
+
+
+def unfit(template_id: int) -> Happening:
+    return lambda now: on.TemplateUnfit(now, template_id, "the thread loader")
+
+
+def template_boot_fails(template_id: int) -> Happening:
+    return lambda now: on.TemplateBootFailed(now, template_id, FAILURE)
+
+
+def template_exits(template_id: int, code: int = 0) -> Happening:
+    return lambda now: on.TemplateExited(now, template_id, Exit(code))
+
+
 # What the supervisor does.
 
 
-def fork(worker_id: int, generation: int = 1, slot: int | None = None) -> Action:
-    """A slot that is not given is the one that worker has if nobody ever left."""
-    return do.Fork(worker_id, generation, worker_id - 1 if slot is None else slot)
+def fork(
+    worker_id: int,
+    generation: int = 1,
+    slot: int | None = None,
+    *,
+    by: int | None = None,
+    spare: bool = False,
+) -> Action:
+    """A slot that is not given is the one that worker has if nobody ever left.
+
+    ``by``: the template that forks it.
+    """
+    return do.Fork(worker_id, generation, worker_id - 1 if slot is None else slot, by, spare)
+
+
+def promote(worker_id: int) -> Action:
+    return do.Promote(worker_id, pid_of(worker_id))
+
+
+def fork_template(template_id: int, generation: int) -> Action:
+    return do.ForkTemplate(template_id, generation)
+
+
+def dismiss(template_id: int) -> Action:
+    return do.DismissTemplate(template_id, template_pid_of(template_id))
+
+
+def dump_template(template_id: int) -> Action:
+    return do.DumpTemplate(template_id, template_pid_of(template_id))
+
+
+def kill_template(template_id: int) -> Action:
+    return do.KillTemplate(template_id, template_pid_of(template_id))
 
 
 def drain(worker_id: int, *, patient: bool = True) -> Action:
@@ -168,9 +242,22 @@ class Story:
         return self.next_alarm == FOREVER
 
 
-def new(workers: int, **policy: float) -> Story:
+def new(workers: int, **policy: Any) -> Story:
     """A master that has not begun."""
-    return Story(Policy(workers=workers, **policy))  # type: ignore[arg-type]
+    return Story(Policy(workers=workers, **policy))
+
+
+def templated(workers: int, **policy: Any) -> Story:
+    """A master whose workers were forked by template 1, and were all ready at second 1."""
+    story = new(workers, **{"preload": Preload.AUTO, **policy})
+    story.brain.handle(on.Started(0.0))
+    story.brain.handle(on.TemplateForked(0.1, 1, template_pid_of(1)))
+    story.brain.handle(on.TemplateReady(0.5, 1))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.Forked(0.6, worker_id, pid_of(worker_id)))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.WorkerReady(1.0, worker_id))
+    return story
 
 
 def serving(workers: int, **policy: float) -> Story:

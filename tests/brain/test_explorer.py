@@ -9,6 +9,7 @@ import pytest
 
 from forkserve.supervisor import events as on
 from tests.brain.explorer import (
+    TEMPLATE_POLICY,
     World,
     deploy_moves,
     explore,
@@ -16,7 +17,10 @@ from tests.brain.explorer import (
     key,
     moves,
     newborn,
+    on_trial_from_a_template,
     serving,
+    serving_from_a_template,
+    with_a_spare,
 )
 
 
@@ -32,6 +36,20 @@ def test_every_order_while_serving(beginning: Callable[[], World]) -> None:
 
 def test_every_order_in_a_deploy() -> None:
     assert explore(serving(), depth=6, moves=deploy_moves).worlds > 5_000
+
+
+@pytest.mark.parametrize(
+    ("beginning", "depth"),
+    [(lambda: newborn(TEMPLATE_POLICY), 9), (on_trial_from_a_template, 5)],
+    ids=["newborn", "on trial"],
+)
+def test_every_order_in_a_deploy_with_templates(beginning: Callable[[], World], depth: int) -> None:
+    assert explore(beginning(), depth=depth, moves=deploy_moves).worlds > 3_000
+
+
+@pytest.mark.parametrize("beginning", [serving_from_a_template, with_a_spare])
+def test_every_order_with_a_template_or_a_spare(beginning: Callable[[], World]) -> None:
+    assert explore(beginning(), depth=4).worlds > 4_000
 
 
 def test_worlds_share_nothing() -> None:
