@@ -44,6 +44,9 @@ class SimKernel:
         self.kind = False
         """Everything goes well from now on."""
         self.processes: dict[int, Process] = {}
+        self.templates: dict[int, Process] = {}
+        self.tickets: dict[int, int] = {}
+        """Which template has been asked for each worker that is not born yet."""
         self._calendar: list[tuple[float, int, Callable[[], None]]] = []
         self._entries = 0
         self._last_pid = 1000
@@ -85,14 +88,67 @@ class SimKernel:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case do.Fork(worker_id):
+            case do.Fork(worker_id, template=None):
                 self._later(0.5, lambda: self._birth(worker_id))
+            case do.Fork(worker_id, template=int(template_id)):
+                self.tickets[worker_id] = template_id
+                if not self.templates[template_id].deaf:
+                    self._later(0.5, lambda: self._ticket(worker_id))
+            case do.ForkTemplate(template_id):
+                self._later(0.5, lambda: self._birth_of_template(template_id))
+            case do.DismissTemplate(template_id):
+                if not self.templates[template_id].deaf:
+                    self._later(0.7, lambda: self.end_template(template_id, -15))
+            case do.KillTemplate(template_id):
+                self._later(7.0, lambda: self.end_template(template_id, -9))
             case do.Drain(worker_id):
                 process = self.processes[worker_id]
                 if not process.deaf or self.kind:
                     self._later(15.0, lambda: self.end(worker_id, 0))
             case do.Kill(worker_id):
                 self._later(7.0, lambda: self.end(worker_id, -9))
+
+    def _ticket(self, worker_id: int) -> None:
+        """The template gets round to forking the worker, if it still lives."""
+        if self.tickets.get(worker_id) in self.templates:
+            del self.tickets[worker_id]
+            self._birth(worker_id)
+
+    def _birth_of_template(self, template_id: int) -> None:
+        if not self.kind and self.random.random() < 0.1:
+            self.tell(on.TemplateForkFailed(self.now, template_id, "EAGAIN"))
+            return
+        self._last_pid += 1
+        self.templates[template_id] = Process(self._last_pid)
+        self.tell(on.TemplateForked(self.now, template_id, self._last_pid))
+        fate = "ready" if self.kind else self.random.choice(_TEMPLATE_FATES)
+        self._later(4.0, lambda: self._import(template_id, fate))
+
+    def _import(self, template_id: int, fate: str) -> None:
+        if template_id not in self.templates:
+            return
+        if fate == "ready" or (self.kind and fate == "hang"):
+            self.tell(on.TemplateReady(self.now, template_id))
+        elif fate == "unfit":
+            self.tell(on.TemplateUnfit(self.now, template_id, "a thread"))
+            self._later(0.5, lambda: self.end_template(template_id, 0))
+        elif fate == "fail":
+            self.tell(on.TemplateBootFailed(self.now, template_id, BootFailure("ImportError")))
+            self._later(0.5, lambda: self.end_template(template_id, 3))
+        elif fate != "hang":
+            self.end_template(template_id, int(fate))
+
+    def end_template(self, template_id: int, code: int) -> None:
+        """It ends, and with it what it was asked for, unless that was born just before."""
+        if not self.templates.pop(template_id, None):
+            return
+        self.tell(on.TemplateExited(self.now, template_id, Exit(code)))
+        for worker_id in [w for w, t in self.tickets.items() if t == template_id]:
+            del self.tickets[worker_id]
+            if self.random.random() < 0.5:
+                self._birth(worker_id)
+            else:
+                self.tell(on.ForkLost(self.now, worker_id))
 
     def _birth(self, worker_id: int) -> None:
         if not self.kind and self.random.random() < 0.1:
@@ -102,6 +158,7 @@ class SimKernel:
         self.processes[worker_id] = Process(self._last_pid)
         self.tell(on.Forked(self.now, worker_id, self._last_pid))
         fate = "ready" if self.kind else self.random.choice(_FATES)
+        # From the template there is nothing to import.
         self._later(4.0, lambda: self._boot(worker_id, fate))
 
     def _boot(self, worker_id: int, fate: str) -> None:
@@ -129,10 +186,15 @@ class SimKernel:
         self.tell(on.WorkerLeaving(self.now, worker_id))
         self._later(15.0, lambda: self.end(worker_id, 0))
 
+    def is_spent(self, worker_id: int) -> None:
+        """It has answered enough requests."""
+        self.tell(on.WorkerSpent(self.now, worker_id, "it has answered 1000 requests"))
+
     def hangs(self, worker_id: int) -> None:
         """Its loop does not turn any more."""
         self.processes[worker_id].beats = False
         self.processes[worker_id].deaf = True
 
 
+_TEMPLATE_FATES = ("ready",) * 7 + ("fail", "hang", "unfit", "1", "-9")
 _FATES = ("ready",) * 6 + ("fail", "hang", "1", "-9", "-9")

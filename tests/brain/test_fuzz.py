@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from forkserve.supervisor import Policy
 from forkserve.supervisor import events as on
+from forkserve.supervisor.state import Preload
 from tests.brain.invariants import settled
 from tests.brain.simkernel import SimKernel
 
 WISHES = st.sampled_from(
-    ["reload"] * 4 + ["more", "fewer", "crash", "crash", "hang", "sent away", "resumed", "wait"]
+    ["reload"] * 4
+    + ["more", "fewer", "crash", "crash", "hang", "sent away", "spent"]
+    + ["template dies", "template dies", "template hangs", "resumed", "wait"]
 )
 STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
 SCRIPT = st.lists(st.tuples(st.floats(0, 40), WISHES), min_size=1, max_size=40)
@@ -39,6 +42,12 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.end(kernel.random.choice(alive), -11)
         case "hang" if alive:
             kernel.hangs(kernel.random.choice(alive))
+        case "spent" if alive:
+            kernel.is_spent(kernel.random.choice(alive))
+        case "template dies" if kernel.templates:
+            kernel.end_template(kernel.random.choice(sorted(kernel.templates)), -9)
+        case "template hangs" if kernel.templates:
+            kernel.templates[kernel.random.choice(sorted(kernel.templates))].deaf = True
         case "sent away" if alive:
             kernel.leaves(kernel.random.choice(alive))
 
@@ -53,12 +62,21 @@ def befall(kernel: SimKernel, wish: str) -> None:
     stop=STOPS,
     workers=st.integers(1, 5),
     surge=st.integers(1, 3),
+    spares=st.integers(0, 2),
+    preload=st.sampled_from(Preload),
     random=st.randoms(use_true_random=False),
 )
 def test_a_long_life(
-    script: list[tuple[float, str]], stop: str, workers: int, surge: int, random: Random
+    script: list[tuple[float, str]],
+    stop: str,
+    workers: int,
+    surge: int,
+    spares: int,
+    preload: Preload,
+    random: Random,
 ) -> None:
-    policy = Policy(workers, surge, timeout=10, boot_timeout=12, graceful_timeout=8, most_workers=8)
+    limits = {"timeout": 10, "boot_timeout": 12, "graceful_timeout": 8, "most_workers": 8}
+    policy = Policy(workers, surge, spares=spares, preload=preload, **limits)  # type: ignore[arg-type]
     kernel = SimKernel(policy, random)
     kernel.tell(on.Started(0.0))
     for pause, wish in script:

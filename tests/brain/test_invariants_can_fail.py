@@ -11,18 +11,24 @@ import pytest
 from forkserve.supervisor import Phase, Supervisor, brain, reconcile
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
-from forkserve.supervisor.events import Event
+from forkserve.supervisor.events import Event, TemplateExited
 from forkserve.supervisor.reconcile import Birth, Plan
 from forkserve.supervisor.state import FOREVER, Stage, State, Worker
+from tests.brain import story
 from tests.brain.explorer import (
+    SPARE_POLICY,
+    TEMPLATE_POLICY,
     Broken,
     World,
     deploy_moves,
     explore,
+    following,
     half_reloaded,
     moves,
     newborn,
     serving,
+    serving_from_a_template,
+    with_a_spare,
 )
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -153,6 +159,94 @@ def never_replaces_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "_births", births)
 
 
+# With templates and spares.
+
+
+def forks_from_a_template_that_still_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_its_parent(birth: Birth, state: State, *_: Any) -> Birth:
+        template = state.template_of(birth.generation)
+        return replace(birth, template=template.id if template else None)
+
+    monkeypatch.setattr(reconcile, "_with_its_parent", with_its_parent)
+
+
+def leaves_a_template_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING and not self.state.workers:
+            self.state.stage = Stage.STOPPED
+            self._out.append(do.Leave(0))
+
+    wrap(monkeypatch, "_reconcile", leave)
+
+
+def signals_a_template_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Supervisor.handle
+
+    def handle(self: Supervisor, event: Event) -> list[Action]:
+        actions = right(self, event)
+        if isinstance(event, TemplateExited):
+            actions.append(do.KillTemplate(event.template_id, 2000 + event.template_id))
+        return actions
+
+    monkeypatch.setattr(Supervisor, "handle", handle)
+
+
+def makes_a_template_in_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING:
+            self._fork_template(1, now)
+
+    wrap(monkeypatch, "_reconcile", again)
+
+
+def waits_for_ever_for_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dismiss(self: Supervisor, template: Any, now: float) -> None:
+        template.deadline = FOREVER
+
+    wrap(monkeypatch, "_dismiss", dismiss)
+
+
+def takes_a_worn_worker_away_before_its_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reconcile._surplus
+
+    def surplus(state: State, group: list[Worker], target: int) -> list[Worker]:
+        worn = [w for w in group if w.spent and w.phase is Phase.READY]
+        return list({w.id: w for w in [*right(state, group, target), *worn]}.values())
+
+    monkeypatch.setattr(reconcile, "_surplus", surplus)
+
+
+def counts_spares_as_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reconcile._surplus
+
+    def surplus(state: State, group: list[Worker], target: int) -> list[Worker]:
+        ready = [w for w in state.staying() if w.phase is Phase.READY]
+        if any(w.spare for w in group) or len(ready) <= target:
+            return right(state, group, target)
+        return group[:1]
+
+    monkeypatch.setattr(reconcile, "_surplus", surplus)
+
+
+def promotes_spares_that_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def promotions(state: State, staying: list[Worker]) -> list[Worker]:
+        return [w for w in staying if w.spare and w.pid][: state.target]
+
+    monkeypatch.setattr(reconcile, "_promotions", promotions)
+
+
+TEMPLATE_BREAKS: list[tuple[Break, str]] = [
+    (forks_from_a_template_that_still_imports, "only a ready template forks"),
+    (leaves_a_template_behind, "leave"),
+    (signals_a_template_that_is_gone, "only our own pids"),
+    (makes_a_template_in_a_stop, "no fork in a stop"),
+    (waits_for_ever_for_a_template, "every phase ends"),
+    (takes_a_worn_worker_away_before_its_replacement, "make before break"),
+    (counts_spares_as_workers, "make before break"),
+    (promotes_spares_that_are_not_ready, "only ready spares"),
+]
+
+
 BREAKS: list[tuple[Break, str]] = [
     (gives_up_old_workers_too_early, "make before break"),
     (takes_down_the_old_generation_with_the_broken_one, "a dropped generation harms nobody"),
@@ -182,6 +276,20 @@ def test_a_broken_supervisor_is_found_out(
     break_it(monkeypatch)
     with pytest.raises(Broken) as found:
         search(closing=rule == "all ends well")
+    assert found.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("break_it", "rule"), TEMPLATE_BREAKS, ids=[b.__name__ for b, _ in TEMPLATE_BREAKS]
+)
+def test_a_broken_supervisor_is_found_out_with_templates_and_spares(
+    break_it: Break, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = [newborn(TEMPLATE_POLICY), serving_from_a_template(), with_a_spare()]
+    unbroken.append(following(newborn(SPARE_POLICY), story.start, story.born(1), story.ready(1)))
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(*unbroken, depth=3, closing=False)
     assert found.value.rule == rule
 
 
