@@ -18,6 +18,10 @@ import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from time import sleep
+
+LOOKS, PAUSE = 5, 0.01
+"""How often, and after how many seconds, it is looked whether an unknown thread lasts."""
 
 IN_LIFESPAN = "open it in the lifespan startup, which runs in each worker"
 START_IN_LIFESPAN = "start it in the lifespan startup, which runs in each worker"
@@ -105,10 +109,25 @@ def _threads() -> list[int]:
         return [t.native_id for t in threading.enumerate() if t.native_id]
 
 
+def _lasting_threads() -> set[int]:
+    """The threads that there are, without those that are just ending.
+
+    One that Python has joined still shows for a moment, until the kernel is done with it.
+    """
+    known = {t.native_id for t in threading.enumerate()}
+    threads = set(_threads())
+    for _ in range(LOOKS):
+        if threads <= known:
+            break
+        sleep(PAUSE)
+        threads &= set(_threads())
+    return threads
+
+
 def _new_threads(before: Baseline) -> Iterator[Finding]:
     named = {t.native_id: t.name for t in threading.enumerate()}
     native = []
-    for tid in sorted(set(_threads()) - before.threads - {threading.get_native_id()}):
+    for tid in sorted(_lasting_threads() - before.threads - {threading.get_native_id()}):
         if tid in named:
             yield Finding(f'the thread "{named[tid]}"', START_IN_LIFESPAN)
         else:

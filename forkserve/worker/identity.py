@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,8 @@ def take(job: Job) -> None:
 def reseed() -> None:
     """Seed the generators whose state the fork has copied.
 
-    OpenSSL mixes the pid in by itself (RAND_DRBG(7)), and uuid4() and ``secrets`` ask
-    the kernel (getrandom(2)), so they need nothing.
+    Only NumPy's: ``random`` seeds itself anew after a fork, OpenSSL mixes the pid in
+    (RAND_DRBG(7)), and uuid4() and ``secrets`` ask the kernel (getrandom(2)).
     """
-    random.seed()
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed(int.from_bytes(os.urandom(4), "big"))

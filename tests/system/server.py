@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-PATIENCE = 12.0
+PATIENCE = 60.0
 """Seconds until a wait is given up; far beyond what even a loaded machine needs."""
 
 TEMPLATE = "forkserve-tmpl"
