@@ -42,6 +42,12 @@ def _read_path(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return value and _checked(parse_path, value, ctx, param)
 
 
+def _read_paths(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    return tuple(_checked(parse_path, value, ctx, param) for value in values)
+
+
 def _checked(
     parse: Callable[[str], T], value: str, ctx: click.Context, param: click.Parameter
 ) -> T:
@@ -137,6 +143,17 @@ class Settings:
         callback=_read_function,
         metavar="MODULE:FUNCTION",
         help="Call this after the import, in the template if there is one: to load models, say.",
+    )
+    warm_path: tuple[str, ...] = setting(
+        (),
+        "--warm-path",
+        type=str,
+        callback=_read_paths,
+        metavar="PATH",
+        multiple=True,
+        help="Have the app answer GET PATH a few times after the import, before its lifespan "
+        "and without a socket: first requests are faster then, and workers smaller. May be "
+        "given several times.",
     )
     ready_path: str | None = setting(
         None,

@@ -26,9 +26,15 @@ in one direction only::
 (any phase may be skipped; every phase but ``ready`` has a deadline, and a ready
 worker has one for its heartbeat).
 
+Workers come in two ways. The master forks one itself, or it asks the *template* of the
+worker's generation, a process that has imported the app. A template passes through the
+same phases. Between a :class:`~.actions.Fork` and the event that answers it the worker
+is a ticket: it has an id, a slot and a deadline, and no pid yet.
+
 Where to read: :mod:`.events` (what can happen), :mod:`.actions` (what can be
 done), :mod:`.state` (the record of facts), :mod:`.reconcile` (the policy, on one
-screen), :mod:`.brain` (an event in, actions out), :mod:`.backoff` (crash loops).
+screen), :mod:`.brain` (an event in, actions out), :mod:`.verdicts` (what becomes of a process
+that fails, is late, or is to go), :mod:`.backoff` (crash loops).
 """
 
 from forkserve.supervisor.brain import Supervisor

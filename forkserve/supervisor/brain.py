@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import signal
 from functools import singledispatchmethod
 
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Departure
-from forkserve.supervisor.backoff import STABLE_AFTER, Backoff
-from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.events import Event
 from forkserve.supervisor.reconcile import Birth, plan
 from forkserve.supervisor.state import (
     FOREVER,
     Phase,
-    Policy,
-    Preload,
-    Process,
     Stage,
-    State,
     Template,
     Worker,
 )
-
-TRIAL_PATIENCE = 3
-"""How often, for each worker that tries it, a generation may be killed from outside
-(SIGKILL, say) before it was ever ready, until that too counts as unable to boot."""
-
-LONGEST_EXTENSION = 24 * 3600.0
-"""Seconds. More is a mistake."""
+from forkserve.supervisor.verdicts import Verdicts
 
 LATE = 0.5
 """Seconds. A verdict that comes later than this after it was due was held up because
 the master itself did not run, and then the workers may not have run either."""
 
-_OWN_FAULT = frozenset(
-    {
-        signal.SIGILL,
-        signal.SIGTRAP,
-        signal.SIGABRT,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGSEGV,
-        signal.SIGSYS,
-    }
-)
-"""Signals by which a process ends through its own doing (signal(7))."""
 
-
-class Supervisor:
+class Supervisor(Verdicts):
     """The pure brain of the master. See the package's theory of operation."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.state = State(
-            target=policy.workers,
-            backoff=Backoff(seed=policy.seed),
-            template_backoff=Backoff(seed=policy.seed + 1),
-        )
-        self._out: list[Action] = []
 
     def handle(self, event: Event) -> list[Action]:
         """Take note of ``event`` and return what is to be done, in that order."""
@@ -344,208 +310,6 @@ class Supervisor:
             if self._due(process) <= event.now:  # the verdict on another may have settled it
                 self._overdue(process, event.now)
 
-    # -- verdicts ---------------------------------------------------------------------
-
-    def _due(self, process: Process) -> float:
-        """When something must be done about a process that does nothing itself."""
-        if not isinstance(process, Worker) or process.phase is not Phase.READY:
-            return process.deadline
-        return process.beat + self.policy.timeout if self.policy.timeout else FOREVER
-
-    def _boot_deadline(self, now: float) -> float:
-        return now + self.policy.boot_timeout if self.policy.boot_timeout else FOREVER
-
-    def _extend(self, process: Process, seconds: float, now: float) -> None:
-        if process.phase is not Phase.STARTING or not seconds > 0:
-            return
-        later = now + min(seconds, LONGEST_EXTENSION)
-        if later <= process.deadline:
-            return
-        process.deadline = later
-        worker_id, template_id = (
-            (process.id, None) if isinstance(process, Worker) else (None, process.id)
-        )
-        self._out.append(do.BootExtended(worker_id, template_id, later - now))
-
-    def _last_word(self, process: Process, departure: Departure, now: float) -> None:
-        """It has said why it goes and only has to exit."""
-        process.departure = departure
-        process.phase = Phase.DRAINING  # starting -> draining
-        process.deadline = now + self.policy.cutoff_grace
-
-    def _excuse(self, now: float) -> None:
-        for worker in self.state.in_phase(Phase.READY):
-            worker.beat = max(worker.beat, now)
-
-    def _note_stability(self, dead: Worker, now: float) -> None:
-        """One that was born in this row and lived on ends it."""
-        backoff = self.state.backoff
-        for worker in (dead, *self.state.workers.values()):
-            lived = worker.ready_at is not None and now - worker.ready_at >= STABLE_AFTER
-            if lived and worker.born >= backoff.raised_at:
-                backoff.stable()
-
-    def _overdue(self, process: Process, now: float) -> None:
-        policy = self.policy
-        if isinstance(process, Worker) and self._waits_for_its_birth(process):
-            self._blame_the_template(process, now)
-        elif process.phase is Phase.STARTING:  # starting -> killed
-            self._condemn(process, Departure.BOOT_TIMED_OUT, policy.boot_timeout, now)
-            who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
-            limit = f"it was not ready within the boot timeout of {policy.boot_timeout:g} s"
-            self._boot_verdict(process, BootFailure(f"{who} was killed: {limit}."), now)
-        elif process.phase is Phase.READY:  # ready -> killed
-            self._condemn(process, Departure.HUNG, policy.timeout, now)
-        elif process.phase is Phase.DRAINING:  # draining -> killed
-            if isinstance(process, Worker) and process.departure is not Departure.FAILED_TO_BOOT:
-                process.departure = Departure.CUT_OFF
-                limit_s = self._drain_limit(process)
-                self._out.append(do.WorkerOverdue(process.id, Departure.CUT_OFF, limit_s))
-            self._kill(process, now)
-        else:
-            if process.killed_at is not None and isinstance(process, Worker):
-                self._out.append(do.WorkerImmortal(process.id))
-            self._kill(process, now)
-
-    def _waits_for_its_birth(self, worker: Worker) -> bool:
-        return worker.pid is None and worker.template in self.state.templates
-
-    def _blame_the_template(self, worker: Worker, now: float) -> None:
-        """It was told to fork ``worker`` and has not: it hangs. Its end settles the birth."""
-        worker.deadline = now + self.policy.dump_grace + self.policy.kill_retry
-        template = self.state.templates[worker.template or 0]
-        if template.phase is not Phase.KILLED:  # ready, draining -> killed
-            self._condemn(template, Departure.HUNG, self.policy.spawn_timeout, now)
-
-    def _condemn(self, process: Process, why: Departure, limit: float, now: float) -> None:
-        """Kill it, but have it write its stacks first."""
-        process.phase = Phase.KILLED
-        process.departure = why
-        process.deadline = now + self.policy.dump_grace
-        template = isinstance(process, Template)
-        overdue, dump = (
-            (do.TemplateOverdue, do.DumpTemplate) if template else (do.WorkerOverdue, do.DumpStacks)
-        )
-        self._out.append(overdue(process.id, why, limit))
-        if process.pid is not None:
-            self._out.append(dump(process.id, process.pid))
-
-    def _kill(self, process: Process, now: float) -> None:
-        process.phase = Phase.KILLED
-        process.deadline = now + self.policy.kill_retry
-        if process.pid is not None:
-            process.killed_at = now
-            kill = do.KillTemplate if isinstance(process, Template) else do.Kill
-            self._out.append(kill(process.id, process.pid))
-
-    def _dismiss(self, template: Template, now: float) -> None:
-        """A template serves nobody, so nobody waits for it."""
-        template.phase = Phase.DRAINING  # starting, ready -> draining
-        template.departure = Departure.DRAINED
-        template.deadline = now + self.policy.cutoff_grace
-        if template.pid is not None:
-            self._out.append(do.DismissTemplate(template.id, template.pid))
-
-    def _judge_template(self, template: Template, now: float) -> None:
-        """A template died that should not have: how soon may there be another?"""
-        backoff = self.state.template_backoff
-        lived = template.ready_at is not None and now - template.ready_at >= STABLE_AFTER
-        if lived:
-            backoff.stable()
-            return
-        backoff.young_death(now, template.born)
-        if backoff.looping and self.policy.preload is Preload.AUTO:
-            self.state.direct |= {template.generation}
-            backoff.stable()
-
-    def _judge_death(self, worker: Worker, was: Phase, event: on.WorkerExited) -> None:
-        """Somebody died who should not have."""
-        if worker.departure is not Departure.FAILED_TO_BOOT:  # counted when it said so
-            self._count_young_death(worker, event.now)
-        if worker.ready_at is None and was is Phase.STARTING:
-            self._unexplained_boot_death(worker, event.exit, event.now)
-
-    def _count_young_death(self, worker: Worker, now: float) -> None:
-        self._note_stability(worker, now)
-        if worker.ready_at is not None and now - worker.ready_at >= STABLE_AFTER:
-            return
-        delay = self.state.backoff.young_death(now, worker.born)
-        if delay:
-            self._out.append(do.BackingOff(delay, self.state.backoff.rounds))
-
-    def _unexplained_boot_death(self, process: Process, exit: Exit, now: float) -> None:
-        if not self._on_trial(process):
-            return
-        self.state.deaths_in_trial += 1
-        tries = self.state.target if not self.state.current else 1
-        killed = exit.signal is not None and exit.signal not in _OWN_FAULT
-        if killed and self.state.deaths_in_trial < TRIAL_PATIENCE * tries:
-            return
-        who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
-        how = (
-            f"was ended by {_signal_name(exit.signal)}"
-            if exit.signal
-            else f"exited with {exit.code}"
-        )
-        self._boot_verdict(process, BootFailure(f"{who} {how} before it was ready."), now)
-
-    def _on_trial(self, process: Process) -> bool:
-        return process.generation == self.state.trial
-
-    def _boot_verdict(self, process: Process, failure: BootFailure, now: float) -> None:
-        """A process cannot boot: what does that mean for its generation?"""
-        state = self.state
-        if not self._on_trial(process) or state.stopping:
-            return
-        if state.current:
-            state.trial = None
-            if all(w.generation == state.current for w in state.staying()):
-                state.reload_began = None  # else an earlier reload still goes on
-            self._out.append(do.GenerationDropped(process.generation, state.current, failure))
-        else:
-            self._out.append(do.FirstBootFailed(failure))
-            state.exit_code = 3
-            self._begin_stop(now)
-            for other in [p for p in state.processes() if p is not process]:
-                # Nobody was ever ready, so nobody serves anyone.
-                other.departure = other.departure or Departure.NOT_NEEDED
-                self._kill(other, now)
-
-    # -- stopping ---------------------------------------------------------------------
-
-    def _stop(self, now: float, because: str, *, patient: bool) -> None:
-        state = self.state
-        if not state.stopping:
-            limit = self.policy.graceful_timeout + self.policy.cutoff_grace
-            self._out.append(do.Stopping(because, len(state.workers), limit))
-            self._begin_stop(now)
-        for worker in state.staying():
-            self._drain(worker, now, patient=patient)
-        if not patient:
-            self._hurry()
-
-    def _hurry(self) -> None:
-        """Whoever drains patiently shall not wait for idle clients any longer."""
-        for worker in self.state.in_phase(Phase.DRAINING):
-            if worker.patient and worker.pid is not None:
-                self._out.append(do.Drain(worker.id, worker.pid, patient=False))
-            worker.patient = False
-
-    def _stop_at_once(self, now: float, because: str) -> None:
-        self._out.append(do.Stopping(because, len(self.state.workers), 0.0))
-        self._begin_stop(now)
-        for process in self.state.processes():
-            process.departure = process.departure or Departure.CUT_OFF
-            self._kill(process, now)
-
-    def _begin_stop(self, now: float) -> None:
-        if not self.state.stopping:
-            self.state.stage = Stage.STOPPING  # booting, serving -> stopping
-            self.state.stop_began = now
-            self._out.append(do.CloseListeners())
-            for template in [t for t in self.state.templates.values() if t.staying]:
-                self._dismiss(template, now)
-
     # -- reconcile --------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
@@ -615,20 +379,6 @@ class Supervisor:
         ready = len(self.state.serving())
         self._out.append(do.SparePromoted(spare.id, ready, self.state.target))
 
-    def _drain(self, worker: Worker, now: float, *, patient: bool = True) -> None:
-        worker.deadline = now + self._drain_limit(worker)
-        worker.phase = Phase.DRAINING  # starting, ready -> draining
-        worker.departure = Departure.DRAINED
-        worker.patient = patient
-        if worker.pid is not None:
-            self._out.append(do.Drain(worker.id, worker.pid, patient))
-
-    def _drain_limit(self, worker: Worker) -> float:
-        graceful = self.policy.graceful_timeout
-        if worker.ready_at is None:
-            return min(graceful, self.policy.abort_timeout) + self.policy.cutoff_grace
-        return graceful + self.policy.cutoff_grace
-
     def _note_completion(self, now: float) -> None:
         state = self.state
         staying = [w for w in state.staying() if not w.spare]
@@ -667,10 +417,3 @@ class Supervisor:
             return "each worker imports the app by itself from now on"
         delay = state.template_backoff.until - now
         return f"another is made in {delay:.1f} s" if delay > 0 else "another is made"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

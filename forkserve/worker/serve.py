@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread  # noqa: F401  # every event loop asks for it
 import inspect
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -15,9 +17,14 @@ from forkserve.config.settings import Settings
 from forkserve.supervisor.events import BootFailure
 from forkserve.worker import identity, logs
 from forkserve.worker.app import BootError, explain, load_app, load_function
+from forkserve.worker.asking import BadAnswerError, ask
 from forkserve.worker.birth import Job
-from forkserve.worker.ready_path import NotReadyError
 from forkserve.worker.server import WorkerServer
+
+logger = logging.getLogger("uvicorn.error")
+
+WARM_ROUNDS = 5
+"""How often each path is asked for; more makes no difference (tests/bench)."""
 
 BOOT_FAILED = 3
 """The exit code of a worker whose app cannot start; uvicorn uses the same."""
@@ -35,6 +42,8 @@ def load(settings: Settings) -> uvicorn.Config:
         raise BootError(explain(exc, f"{settings.app} could not be loaded")) from exc
     if settings.warmup:
         _warm_up(settings.warmup)
+    if settings.warm_path:
+        _answer_some(config.loaded_app, settings.warm_path)
     return config
 
 
@@ -57,7 +66,7 @@ def serve(job: Job) -> int:
         if server.started:
             raise
         return _give_up(job, troubles.failure(job.settings.app))
-    except NotReadyError as exc:
+    except BadAnswerError as exc:
         return _give_up(job, exc.failure)
     except Exception as exc:
         if server.started:
@@ -77,6 +86,25 @@ def _warm_up(target: str) -> None:
         raise
     except BaseException as exc:
         raise BootError(explain(exc, f"--warmup {target} failed")) from exc
+
+
+def _answer_some(app: Any, paths: Sequence[str]) -> None:
+    """Have the app answer requests, so that what it makes on first use is made, and shared.
+
+    CPython specialises its bytecode in this way too (PEP 659). The app's lifespan has not
+    begun, so an answer may fail; that is said, and harms nobody.
+    """
+
+    async def ask_all() -> None:
+        for path in paths:
+            for _ in range(WARM_ROUNDS):
+                await ask(app, path, "--warm-path", {})
+
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(ask_all())
+    except Exception as exc:
+        logger.warning("a request before the start failed, and is left out: %s", exc)
 
 
 def _uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:

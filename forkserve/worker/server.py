@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from forkserve.channel import Leaving, Message, Promote, Ready, Spent
-from forkserve.worker import lifeline, ready_path
+from forkserve.worker import asking, lifeline
 from forkserve.worker.tracking import tracked
 from forkserve.worker.wear import Wear
 
@@ -87,9 +87,9 @@ class WorkerServer(uvicorn.Server):
 
     async def _ask_the_app(self, path: str) -> None:
         """Raises what says that the app is not ready, after the app's own shutdown."""
-        config = self.config
         try:
-            await ready_path.ask(config.loaded_app, path, self.lifespan.state, config.root_path)
+            state = self.lifespan.state
+            await asking.ask(self.config.loaded_app, path, "--ready-path", state)
         except BaseException:
             self.started = False
             await self.lifespan.shutdown()

@@ -152,7 +152,7 @@ def test_a_worker_asks_its_own_app_before_it_is_ready(start: Start, folder: Path
     server = start("-w", "2", "--ready-path", "/health", way).wait_until_ready()
     server.write(HEALTH.replace("status = 200", "status = 503"))
     assert server.reload() == "failed"
-    server.wait_for_log(r"GET /health \(--ready-path\) answered 503, so the worker is not ready")
+    server.wait_for_log(r"GET /health \(--ready-path\) answered 503\.")
     server.wait_for_log("the model is missing")
     server.wait_for("lifespan shutdown", (folder / "shutdown").exists)
     assert server.get() == "the model is missing"
@@ -167,6 +167,37 @@ def test_a_warm_up_loads_before_the_first_request(start: Start, folder: Path, wa
     loader = int(server.get().split()[1])
     everybody = server.template_pids() if way == "--preload" else server.worker_pids()
     assert loader in everybody
+    assert server.stop() == 0
+
+
+COUNTING = (
+    APP.replace(
+        'scope["type"] == "lifespan":', 'scope["type"] == "lifespan":\n        begun.append(1)'
+    )
+    .replace("VERSION {os.getpid()}", "{len(asked)} {os.getpid()}")
+    .replace("    body =", "    asked.append(bool(begun))\n    body =")
+    + "asked, begun = [], []\n"
+)
+
+
+@WAYS
+def test_a_warm_path_is_asked_for_before_anybody_serves(
+    start: Start, folder: Path, way: str
+) -> None:
+    (folder / "app.py").write_text(COUNTING)
+    server = start("-w", "1", "--warm-path", "/a", "--warm-path", "/b?c=d", way).wait_until_ready()
+    assert server.get().split()[0] == "11"  # five each, and this one
+    assert server.template_pids() or way == "--no-preload"
+    assert server.stop() == 0
+    source = APP.replace("    body =", "    scope['state']['db']\n    body =")
+    (folder / "app.py").write_text(source)
+
+def test_a_warm_path_that_needs_the_lifespan_is_left_out(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(
+        APP.replace("    body =", "    scope['state']['db']\n    body =")
+    )
+    server = start("-w", "1", "--warm-path", "/").wait_until_ready()
+    server.wait_for_log("a request before the start failed, and is left out: 'db'")
     assert server.stop() == 0
 
 

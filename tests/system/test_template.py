@@ -252,6 +252,32 @@ def test_a_template_that_hangs_is_found_out_when_it_is_needed(start: Start) -> N
     assert server.stop() == 0
 
 
+def test_a_template_killed_while_a_worker_is_asked_of_it(start: Start) -> None:
+    """The request is in its channel, descriptors and all, and is asked of the next."""
+    server = start("-w", "2").wait_until_ready()
+    template = template_pid(server)
+    os.kill(template, signal.SIGSTOP)
+    server.wait_for("it stands still", lambda: state_of(template) == "T")
+    victim = min(server.worker_pids())
+    os.kill(victim, signal.SIGKILL)
+    server.wait_for_log(rf"worker \d \(pid {victim}, generation 1\) was ended by SIGKILL")
+    os.kill(template, signal.SIGKILL)
+    server.wait_for_log(TEMPLATE_READY, times=2)
+    server.wait_for("two again", lambda: len(alive(server)) == 2)
+    assert server.stop() == 0
+
+
+def test_a_template_killed_on_its_way_out_is_not_missed(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    template = template_pid(server)
+    os.kill(template, signal.SIGSTOP)  # so that it cannot follow its dismissal
+    server.wait_for("it stands still", lambda: state_of(template) == "T")
+    assert server.reload() == "done"
+    server.wait_for("it is gone", lambda: is_gone(template))  # it is killed in the end
+    assert "lives on" not in server.log
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("importing", [True, False])
 def test_nobody_is_orphaned_when_the_master_is_killed(
     start: Start, folder: Path, importing: bool

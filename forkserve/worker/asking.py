@@ -1,4 +1,4 @@
-"""Asking the app itself whether it is ready, in process and without a socket."""
+"""Sending the app a request in process, without a socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_BODY = 2048
 """Bytes of an answer that are shown."""
 
 
-class NotReadyError(Exception):
+class BadAnswerError(Exception):
     """The app did not answer with 2xx or 3xx, for the reason in ``failure``."""
 
     def __init__(self, failure: BootFailure) -> None:
@@ -18,10 +18,11 @@ class NotReadyError(Exception):
         self.failure = failure
 
 
-async def ask(app: Any, path: str, state: dict[str, Any], root_path: str = "") -> None:
+async def ask(app: Any, path: str, option: str, state: dict[str, Any]) -> None:
     """Send ``GET path`` to the ASGI app (asgi.readthedocs.io, HTTP spec 2.3).
 
-    Raises NotReadyError unless the status is 2xx or 3xx, or what the app raises.
+    ``option``: the setting on whose behalf, for the message. Raises BadAnswerError unless
+    the status is 2xx or 3xx, or what the app raises.
     """
     plain, _, query = path.partition("?")
     status: list[int] = []
@@ -48,10 +49,10 @@ async def ask(app: Any, path: str, state: dict[str, Any], root_path: str = "") -
             "http_version": "1.1",
             "method": "GET",
             "scheme": "http",
-            "path": root_path + plain,
-            "raw_path": (root_path + plain).encode(),
+            "path": plain,
+            "raw_path": plain.encode(),
             "query_string": query.encode(),
-            "root_path": root_path,
+            "root_path": "",
             "headers": [(b"host", b"localhost"), (b"user-agent", b"forkserve")],
             "client": ("127.0.0.1", 0),
             "server": ("127.0.0.1", 0),
@@ -62,6 +63,6 @@ async def ask(app: Any, path: str, state: dict[str, Any], root_path: str = "") -
     )
     if not status or not 200 <= status[0] < 400:
         answer = f"answered {status[0]}" if status else "was not answered"
-        headline = f"GET {path} (--ready-path) {answer}, so the worker is not ready."
+        headline = f"GET {path} ({option}) {answer}."
         shown = bytes(body[:LONGEST_BODY]).decode("utf-8", "replace")
-        raise NotReadyError(BootFailure(headline, details=shown))
+        raise BadAnswerError(BootFailure(headline, details=shown))
