@@ -59,6 +59,8 @@ def run(errand: Errand) -> NoReturn:
 
 def _be_a_template(errand: Errand) -> int:
     birth.forget_the_parent(errand.fds(), errand.last_words, errand.master_pid)
+    # It serves nobody, so nothing of the app may hold it back.
+    lifeline.die_with_the_master(errand.master_pid, signal.SIGKILL)
     lifeline.take_no_notice_of(signal.SIGINT)  # Ctrl-C is for the master to act on
     lifeline.be_called("forkserve-tmpl")
     boot.tell_through(errand.channel)

@@ -17,14 +17,14 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
-def die_with_the_master(master_pid: int) -> None:
-    """Have the kernel send SIGTERM when the master dies (prctl(2), Linux only).
+def die_with_the_master(master_pid: int, by: int = signal.SIGTERM) -> None:
+    """Have the kernel send the signal ``by`` when the master dies (prctl(2), Linux only).
 
     The end of the channel says the same, but nobody reads that while the app is
     being imported.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if is_orphan(master_pid):
         os._exit(0)  # it died before we had asked
 

@@ -77,23 +77,24 @@ class WorkerServer(uvicorn.Server):
         self._sockets = sockets or []
         # Without a socket uvicorn starts the app and nothing else.
         await super().startup([])
-        if path := self._job.settings.ready_path:
-            await self._ask_the_app(path)
-        if not self._job.spare:
-            await self._accept()
+        self.started = False  # not before it may accept: see drain()
+        try:
+            await self._prove_ready()
+        except BaseException:
+            await self.lifespan.shutdown()
+            raise
+        self.started = True
         self._on_ready()
         self._job.row.beat(monotonic())
         self._job.channel.send(Ready())
 
-    async def _ask_the_app(self, path: str) -> None:
-        """Raises what says that the app is not ready, after the app's own shutdown."""
-        try:
+    async def _prove_ready(self) -> None:
+        """Raises what says that the app is not ready; accepts, unless it is a spare."""
+        if path := self._job.settings.ready_path:
             state = self.lifespan.state
             await asking.ask(self.config.loaded_app, path, "--ready-path", state)
-        except BaseException:
-            self.started = False
-            await self.lifespan.shutdown()
-            raise
+        if not self._job.spare:
+            await self._accept()
 
     async def _accept(self) -> None:
         """Listen on the master's sockets, as ``uvicorn.Server.startup`` does."""

@@ -159,6 +159,24 @@ def test_a_worker_asks_its_own_app_before_it_is_ready(start: Start, folder: Path
     assert server.stop() == 0
 
 
+NEVER_WELL = HEALTH.replace(
+    '    await send({"type": "http.response.start"',
+    """    import asyncio
+    open("asked", "w").close()
+    await asyncio.sleep(600)
+    await send({"type": "http.response.start\"""",
+)
+
+
+def test_term_while_the_app_is_asked_ends_its_lifespan_too(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(NEVER_WELL)
+    server = start("-w", "1", "--ready-path", "/health")
+    server.wait_for("the question", (folder / "asked").exists)
+    assert server.stop() == 0
+    assert (folder / "shutdown").exists()
+    server.wait_for_log(r"stopped after [01]\.")
+
+
 @WAYS
 def test_a_warm_up_loads_before_the_first_request(start: Start, folder: Path, way: str) -> None:
     source = APP.replace("VERSION {os.getpid()}", "{model}") + "model = None\ndef load():\n"
@@ -189,8 +207,7 @@ def test_a_warm_path_is_asked_for_before_anybody_serves(
     assert server.get().split()[0] == "11"  # five each, and this one
     assert server.template_pids() or way == "--no-preload"
     assert server.stop() == 0
-    source = APP.replace("    body =", "    scope['state']['db']\n    body =")
-    (folder / "app.py").write_text(source)
+
 
 def test_a_warm_path_that_needs_the_lifespan_is_left_out(start: Start, folder: Path) -> None:
     (folder / "app.py").write_text(

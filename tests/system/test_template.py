@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.template.sharing import immortal_is_possible
 from tests.system.server import APP, Load, Server, is_gone, state_of
 
 Start = Callable[..., Server]
@@ -203,6 +205,7 @@ def test_a_killed_template_takes_nobody_along_and_another_is_made(start: Start) 
     assert server.stop() == 0
 
 
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
 SLOW_IMPORT = 'open("importing", "w").close()\nopen("go").read()\n' + APP
 
 
@@ -286,7 +289,7 @@ def test_nobody_is_orphaned_when_the_master_is_killed(
     everybody = server.worker_pids() | server.template_pids()
     if importing:
         os.mkfifo(folder / "go")
-        server.write(SLOW_IMPORT)
+        server.write(DEAF + SLOW_IMPORT)
         server.signal(signal.SIGHUP)
         server.wait_for("the import", (folder / "importing").exists)
         everybody |= server.template_pids()
@@ -297,9 +300,8 @@ def test_nobody_is_orphaned_when_the_master_is_killed(
 
 def test_term_in_the_middle_of_an_import_is_honoured(start: Start, folder: Path) -> None:
     os.mkfifo(folder / "go")
-    deaf = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
     (folder / "app.py").write_text(
-        deaf + SLOW_IMPORT.replace(".read()", '.read(); open("go").read()')
+        DEAF + SLOW_IMPORT.replace(".read()", '.read(); open("go").read()')
     )
     server = start("-w", "2")
     server.wait_for("the import", (folder / "importing").exists)
@@ -385,3 +387,50 @@ def test_two_hundred_respawns_and_fifty_reloads_leave_the_master_flat(start: Sta
 def alive(server: Server) -> set[int]:
     """Workers that live and have said that they are ready."""
     return server.worker_pids() & ready(server)
+
+
+# -- immortal memory ----------------------------------------------------------------------
+
+SHARED_STATE = (
+    APP.replace('body = f"VERSION {os.getpid()}".encode()', "body = work()")
+    + """
+import gc, json
+ROWS = [{"id": i, "name": str(i), "tags": [str(i % 7)]} for i in range(20_000)]
+INDEX = {row["name"]: row for row in ROWS}
+turn = 0
+def work():
+    global turn
+    turn += 1
+    INDEX[str(turn % 20_000)] = {"id": turn, "name": str(turn), "tags": []}
+    ROWS.append(ROWS.pop(0))
+    if turn % 50 == 0:
+        gc.collect()
+    total = sum(row["id"] for row in ROWS[:100])
+    return json.dumps([os.getpid(), total >= 0, len(ROWS), len(INDEX)]).encode()
+"""
+)
+
+
+@pytest.mark.skipif(bool(immortal_is_possible()), reason=immortal_is_possible())
+def test_immortal_memory_under_load_reloads_and_recycling(start: Start, folder: Path) -> None:
+    (folder / "app.py").write_text(SHARED_STATE)
+    options = ("--share", "immortal", "--max-requests", "300")
+    server = start("-w", "2", *options).wait_until_ready()
+    with Load(server, keep_alive=True) as kept, Load(server) as load:
+        for _ in range(5):
+            assert server.reload() == "done"
+            server.wait_for_log("it has answered 300 requests", since=server.mark())
+    assert not load.failed
+    assert not kept.failed
+    assert {tuple(json.loads(a)[1:]) for a in load.answers + kept.answers} == {
+        (True, 20_000, 20_000)
+    }
+    assert "was ended by" not in server.log
+    assert server.stop() == 0
+
+
+@pytest.mark.skipif(not immortal_is_possible(), reason="it is possible here")
+def test_immortal_memory_is_refused_in_a_sentence_where_it_is_not_possible(start: Start) -> None:
+    server = start("--share", "immortal")
+    assert server.wait_for_exit() == 2
+    assert re.search(r"--share immortal is not possible here: .*; leave it out", server.log)
