@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -215,7 +216,8 @@ class Logbook:
         if stopping and what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED):
             log.debug("%s", text)  # why has been said, once for all of them
         elif what.planned:
-            log.log(logging.INFO if what.exit.code == 0 else logging.WARNING, "%s", text)
+            as_wanted = what.exit.code == 0 or _left_as_asked(what)
+            log.log(logging.INFO if as_wanted else logging.WARNING, "%s", text)
         elif what.departure is Departure.FAILED_TO_BOOT and what.failure:
             where = f" ({what.failure.where})" if what.failure.where else ""
             log.error("%s: %s%s", text, what.failure.headline, where)
@@ -386,10 +388,15 @@ def _how_it_ended(exit: Exit) -> str:
     return f"was ended by {signals.name(number)}" if number else f"exited with {exit.code}"
 
 
+def _left_as_asked(what: note.WorkerGone) -> bool:
+    """Whether it drained. One that has not come so far as to serve just ends by the signal."""
+    as_asked = (0, -signal.SIGTERM, -signal.SIGINT)
+    return what.departure is Departure.DRAINED and what.exit.code in as_asked
+
+
 def _ending(what: note.WorkerGone) -> str:
-    number = what.exit.signal
     how = _how_it_ended(what.exit)
-    if what.departure is Departure.DRAINED and not number and what.exit.code == 0:
+    if _left_as_asked(what):
         return "has left"
     if what.departure is Departure.CRASHED:
         return how
