@@ -323,6 +323,7 @@ class Supervisor(Verdicts):
             return
         if state.stage is Stage.STOPPED or state.newest == 0:
             return
+        state.direct &= {state.wanted_generation, state.trial or 0}
         for backoff in (state.backoff, state.template_backoff):
             if now >= backoff.until:
                 backoff.until = float("-inf")

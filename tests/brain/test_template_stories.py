@@ -127,6 +127,26 @@ def test_a_reload_judges_anew() -> None:
     )
 
 
+def test_judgements_on_former_generations_are_forgotten() -> None:
+    story = new(1, preload=Preload.AUTO)
+    story.brain.handle(start(0.0))
+    for number in range(1, 20):
+        now = 10.0 * number
+        for happening in (
+            template_born(number),
+            unfit(number),
+            template_exits(number),
+            born(number),
+            ready(number),
+        ):
+            story.brain.handle(happening(now))
+        assert story.brain.state.current == number
+        assert story.brain.state.direct == {number}
+        if number > 1:
+            story.brain.handle(exits(number - 1)(now))
+        story.brain.handle(reload(now + 1))
+
+
 def test_a_first_import_that_fails_ends_the_master() -> None:
     new(2, preload=Preload.AUTO).tell(
         at(0.0, start, fork_template(1, 1)),
