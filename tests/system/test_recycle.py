@@ -228,12 +228,15 @@ def test_a_warm_up_that_fails_is_a_failed_boot(start: Start, folder: Path) -> No
 NUMBERS = APP.replace(
     "{os.getpid()}",
     "{os.environ['FORKSERVE_SLOT']} {os.environ['FORKSERVE_WORKER_ID']} "
-    "{os.environ['FORKSERVE_GENERATION']} {os.environ['DEVICE']} {at_import} {random.random()}",
-).replace("import os\n", "import os, random\nat_import = os.environ.get('DEVICE')\n", 1)
+    "{os.environ['FORKSERVE_GENERATION']} {os.environ['DEVICE']} {at_import} {random.random()} {numpy.random.random()}",
+).replace(
+    "import os\n", "import os, random, numpy.random\nat_import = os.environ.get('DEVICE')\n", 1
+)
 
 
 @WAYS
 def test_each_worker_knows_who_it_is(start: Start, folder: Path, way: str) -> None:
+    pytest.importorskip("numpy")
     (folder / "app.py").write_text(NUMBERS)
     options = ("--worker-env", "DEVICE=gpu{slot}", way)
     server = start("-w", "3", *options).wait_until_ready()
@@ -245,9 +248,10 @@ def test_each_worker_knows_who_it_is(start: Start, folder: Path, way: str) -> No
         return len(seen) == 3
 
     server.wait_for("all three", all_seen)
-    for slot, (worker_id, generation, device, at_import, _) in seen.items():
+    for slot, (worker_id, generation, device, at_import, *_) in seen.items():
         assert (int(worker_id), generation, device) == (int(slot) + 1, "1", f"gpu{slot}")
         # Before the import, where each worker imports the app itself.
         assert at_import == ("None" if way == "--preload" else device)
-    assert len({rest[-1] for rest in seen.values()}) == 3  # random numbers of their own
+    for kind in (-1, -2):  # random numbers of their own
+        assert len({rest[kind] for rest in seen.values()}) == 3
     assert server.stop() == 0

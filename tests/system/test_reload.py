@@ -28,7 +28,7 @@ def test_reloads_under_load_lose_nothing(start: Start, keep_alive: bool) -> None
             assert server.reload() == "done"
             server.wait_for("rid of the old", settled(server, 3))
     assert load.failed == []
-    assert server.get().startswith("v5")
+    server.wait_for("the new code", lambda: server.get().startswith("v5"))
     assert server.stop() == 0
 
 
@@ -61,7 +61,7 @@ def test_a_broken_deploy_does_not_take_the_service_down(start: Start, kind: str)
         server.wait_for("rid of the old", settled(server, 2))
     assert not load.failed
     assert not server.worker_pids() & before
-    assert server.get().startswith("mended")
+    server.wait_for("the new code", lambda: server.get().startswith("mended"))
 
 
 def test_a_deploy_that_is_never_ready_is_dropped(start: Start) -> None:
@@ -83,7 +83,7 @@ def test_the_newest_reload_wins(start: Start, folder: Path) -> None:
     server.signal(signal.SIGHUP)
     server.wait_for_log(r"reload done: all 2 workers are of generation 3", since=since)
     server.wait_for("two", settled(server, 2))
-    assert server.get().startswith("newest")
+    server.wait_for("the new code", lambda: server.get().startswith("newest"))
 
 
 def test_an_old_worker_leaves_only_when_a_new_one_is_ready(start: Start) -> None:

@@ -71,7 +71,7 @@ def test_a_reload_brings_the_new_code_from_a_new_template(start: Start, folder: 
     with Load(server) as load:
         assert server.reload() == "done"
     assert not load.failed
-    assert server.get().startswith("SECOND")
+    server.wait_for("the new code", lambda: server.get().startswith("SECOND"))
     server.wait_for("the old template is gone", lambda: is_gone(old))
     assert importers(folder) == [old, template_pid(server, 2)]
     assert server.stop() == 0
@@ -89,6 +89,50 @@ def test_a_broken_deploy_leaves_the_old_template_which_can_still_fork(
         os.kill(victim, signal.SIGKILL)
     server.wait_for("new workers", lambda: len(ready(server)) == 4)
     assert server.get().startswith("VERSION")  # the code is still the old one
+    assert server.stop() == 0
+
+
+OPENED = (
+    """
+import gc, os, signal
+data = open("data", "rb")
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append("USR1"))
+signal.signal(signal.SIGTERM, lambda *_: heard.append("TERM"))
+"""
+    + APP.replace("VERSION {os.getpid()}", "{tell()} {os.getpid()}")
+    + """
+def tell():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    words = os.pread(data.fileno(), 100, 0).decode()
+    return f"{words} {''.join(heard)} {gc.get_freeze_count() > 1000}"
+"""
+)
+
+
+def test_what_the_app_has_set_up_is_there_in_every_worker(start: Start, folder: Path) -> None:
+    """Its files to read from, its signal handlers, and its objects, which are frozen."""
+    (folder / "data").write_text("weights")
+    (folder / "app.py").write_text(OPENED)
+    server = start("-w", "2").wait_until_ready()
+    assert server.template_pids()
+    assert server.get().rpartition(" ")[0] == "weights USR1 True"
+    # But a handler for TERM would hold the template back.
+    template = template_pid(server)
+    os.kill(template, signal.SIGTERM)
+    server.wait_for_log(rf"the template \(pid {template}, generation 1\) was ended by SIGTERM")
+    assert server.stop() == 0
+
+
+def test_forking_leaves_nothing_open_in_the_template(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    fds = Path(f"/proc/{template_pid(server)}/fd")
+    before = len(list(fds.iterdir()))
+    for _ in range(3):
+        victim = min(server.worker_pids())
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for("two again", lambda gone=victim: len(alive(server) - {gone}) == 2)
+    server.wait_for("flat", lambda: len(list(fds.iterdir())) == before)
     assert server.stop() == 0
 
 
@@ -177,11 +221,11 @@ def test_reloads_turn_a_fit_app_into_an_unfit_one_and_back(start: Start, folder:
     with Load(server) as load:
         server.write(UNFIT["epoll"][0] + APP.replace("VERSION", "UNFIT"))
         assert server.reload() == "done"
-        assert server.get().startswith("UNFIT")
+        server.wait_for("the new code", lambda: server.get().startswith("UNFIT"))
         server.wait_for("no template", lambda: not server.template_pids())
         server.write(APP.replace("VERSION", "FIT"))
         assert server.reload() == "done"
-        assert server.get().startswith("FIT")
+        server.wait_for("the new code", lambda: server.get().startswith("FIT"))
         assert server.template_pids() == {template_pid(server, 3)}
     assert not load.failed
     assert server.stop() == 0
@@ -345,21 +389,65 @@ def test_a_death_between_fork_and_hello_is_noticed(start: Start, folder: Path) -
     assert server.stop() == 0
 
 
-DIES_AS_A_WORKER = (
-    DIES_AT_BIRTH.replace(
-        "    os.kill(os", "    if os.getppid() != TEMPLATE:\n        os.kill(os"
-    ).replace("    try:", "    if os.getppid() == TEMPLATE: return\n    try:")
-    + "TEMPLATE = os.getpid()\n"
+SLOW_TO_TELL = (
+    APP
+    + """
+import os, signal, time
+TEMPLATE = os.getpid()
+def in_child():
+    if os.getppid() != TEMPLATE and os.path.exists("curse"):
+        with open("dead", "w") as file:
+            file.write(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+def in_parent():
+    while os.getpid() == TEMPLATE and os.path.exists("curse"):
+        time.sleep(0.01)
+os.register_at_fork(after_in_child=in_child, after_in_parent=in_parent)
+"""
 )
+"""While there is a file called curse, workers die at once and their template is silent."""
 
 
 def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folder: Path) -> None:
-    (folder / "app.py").write_text(DIES_AS_A_WORKER)
+    """Whoever it was is told only when the master has long waited for the process."""
+    (folder / "app.py").write_text(SLOW_TO_TELL)
     server = start("-w", "2").wait_until_ready()
     (folder / "curse").touch()
     os.kill(min(server.worker_pids()), signal.SIGKILL)
-    server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) was ended by SIGKILL after 0\.")
-    server.wait_for("two again", lambda: len(ready(server)) == 3)
+    dead = folder / "dead"
+    server.wait_for("a death", lambda: dead.exists() and dead.read_text() != "")
+    server.wait_for("nothing is left of it", lambda: state_of(int(dead.read_text())) == "")
+    (folder / "curse").unlink()
+    server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) was ended by SIGKILL after \d\.")
+    server.wait_for("two again", lambda: len(alive(server)) == 2)
+    assert server.stop() == 0
+
+
+SILENT = (
+    APP
+    + """
+import os, signal
+TEMPLATE = os.getpid()
+def in_parent():
+    if os.getpid() == TEMPLATE and os.path.exists("curse"):
+        os.unlink("curse")
+        os.kill(TEMPLATE, signal.SIGKILL)
+os.register_at_fork(after_in_parent=in_parent)
+"""
+)
+"""The template dies as soon as it has forked, before it can say what."""
+
+
+def test_a_worker_whose_template_dies_in_the_fork_says_itself_who_it_is(
+    start: Start, folder: Path
+) -> None:
+    (folder / "app.py").write_text(SILENT)
+    server = start("-w", "2").wait_until_ready()
+    (folder / "curse").touch()
+    os.kill(min(server.worker_pids()), signal.SIGKILL)
+    server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) is ready")
+    server.wait_for_log(r"the template \(pid \d+, generation 1\) was ended by SIGKILL")
+    server.wait_for("two again", lambda: len(alive(server)) == 2)
     assert server.stop() == 0
 
 
