@@ -112,6 +112,7 @@ class Supervisor(Verdicts):
             worker.deadline = max(worker.deadline, self._boot_deadline(event.now))
         # It may have been given up while its birth was under way.
         if worker.phase is Phase.DRAINING:
+            worker.deadline = min(worker.deadline, event.now + self._drain_limit(worker))
             self._out.append(do.Drain(worker.id, event.pid, worker.patient))
         elif worker.phase is Phase.KILLED:
             self._kill(worker, event.now)
@@ -269,6 +270,7 @@ class Supervisor(Verdicts):
             return
         template.failure = event.failure
         self._last_word(template, Departure.FAILED_TO_BOOT, event.now)
+        self._judge_template(template, event.now)  # now: the next one does not wait for its exit
         self._boot_verdict(template, event.failure, event.now)
 
     @_observe.register
@@ -279,7 +281,8 @@ class Supervisor(Verdicts):
         was, template.phase = template.phase, Phase.EXITED
         departure = template.departure or Departure.CRASHED
         planned = departure in (Departure.DRAINED, Departure.UNFIT)
-        if not planned and not self.state.stopping:
+        judged = departure is Departure.FAILED_TO_BOOT  # when it said so
+        if not (planned or judged or self.state.stopping):
             self._judge_template(template, event.now)
         gone = do.TemplateGone(
             template.id,

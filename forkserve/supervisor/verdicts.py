@@ -104,6 +104,9 @@ class Verdicts:
         policy = self.policy
         if isinstance(process, Worker) and self._waits_for_its_birth(process):
             self._blame_the_template(process, now)
+        elif process.phase is Phase.STARTING and self._is_missing(process):  # starting -> killed
+            # Its template ended without a word on it. That says nothing about the code.
+            self._condemn(process, Departure.BOOT_TIMED_OUT, policy.spawn_timeout, now)
         elif process.phase is Phase.STARTING:  # starting -> killed
             self._condemn(process, Departure.BOOT_TIMED_OUT, policy.boot_timeout, now)
             who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
@@ -125,10 +128,18 @@ class Verdicts:
     def _waits_for_its_birth(self, worker: Worker) -> bool:
         return worker.pid is None and worker.template in self.state.templates
 
+    def _is_missing(self, process: Process) -> bool:
+        asked_for = isinstance(process, Worker) and process.template is not None
+        return asked_for and process.pid is None
+
     def _blame_the_template(self, worker: Worker, now: float) -> None:
         """It was told to fork ``worker`` and has not: it hangs. Its end settles the birth."""
-        worker.deadline = now + self.policy.dump_grace + self.policy.kill_retry
         template = self.state.templates[worker.template or 0]
+        enough = worker.born + self.policy.spawn_timeout
+        if worker.phase is Phase.DRAINING and template.staying and now < enough:
+            worker.deadline = enough  # nobody wants it any more, but the template is not late
+            return
+        worker.deadline = now + self.policy.dump_grace + self.policy.kill_retry
         if template.phase is not Phase.KILLED:  # ready, draining -> killed
             self._condemn(template, Departure.HUNG, self.policy.spawn_timeout, now)
 

@@ -124,8 +124,8 @@ def _worker_key(world: World, worker: Worker) -> Key:
         worker.ready_at is not None and now - worker.ready_at < 5,
         worker.spare,
         bool(worker.spent),
-        worker.template in state.templates,
-        worker.template is None,
+        worker.template is None if worker.pid is None else None,
+        worker.template in state.templates if worker.pid is None else None,
     )
 
 
@@ -198,7 +198,7 @@ def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
         yield on.WorkerExited(now, worker.id, Exit(1))
     if worker.phase is Phase.READY:
         yield on.WorkerLeaving(now, worker.id)
-        if world.brain.policy.spares and not worker.spare:
+        if world.brain.policy.spares and not worker.spent:
             yield on.WorkerSpent(now, worker.id, "it has answered 1000 requests")
     graceful = worker.phase is Phase.DRAINING
     yield on.WorkerExited(now, worker.id, Exit(0 if graceful else -9))
@@ -214,6 +214,7 @@ def _moves_of_template(template: Template, world: World, now: float) -> Iterator
         yield on.TemplateBootFailed(now, template.id, BootFailure("no module named 'demo'"))
         if world.brain.policy.preload is Preload.AUTO:
             yield on.TemplateUnfit(now, template.id, "a thread")
+        yield on.TemplateExited(now, template.id, Exit(1))
     yield on.TemplateExited(now, template.id, Exit(0 if template.phase is Phase.DRAINING else -9))
 
 

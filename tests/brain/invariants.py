@@ -43,6 +43,7 @@ class Witness:
         self.slots: dict[int, int] = {}
         self.templates: dict[int, int] = {}
         """The generation of every template that is not gone."""
+        self.template_phases: dict[int, Phase] = {}
         self.template_pids: dict[int, int] = {}
         self.can_fork: frozenset[int] = frozenset()
         """The templates that have said that they are ready."""
@@ -72,6 +73,7 @@ class Witness:
             "slots",
             "pids",
             "templates",
+            "template_phases",
             "template_pids",
             "asked",
         ):
@@ -105,7 +107,8 @@ class Witness:
             case on.TemplateForkFailed(template_id=template_id):
                 del self.templates[template_id]
             case on.TemplateReady(template_id=template_id):
-                self.can_fork |= {template_id}
+                if self.template_phases.get(template_id) is Phase.STARTING:  # else too late
+                    self.can_fork |= {template_id}
             case on.TemplateExited(template_id=template_id):
                 del self.template_pids[template_id], self.templates[template_id]
                 self.can_fork -= {template_id}
@@ -116,25 +119,32 @@ class Witness:
 
     def _follow(self, brain: Supervisor, event: Event, actions: list[Action]) -> None:
         before, phases = self.phases, {w.id: w.phase for w in brain.state.workers.values()}
+        were, are = self.template_phases, {t.id: t.phase for t in brain.state.templates.values()}
         require(not self.left or not any(map(_is_deed, actions)), "leave", "a deed after it")
         self._count(actions)
         for action in actions:
             self._take(action, brain, before)
         self._phases(before, phases, event)
+        self._template_phases(were, are, event)
         self._capacity(before, phases, event, brain.policy.spares)
+        self._spares_are_used(brain)
         self._room(brain, phases, actions)
         self._deadlines(brain)
         if any(isinstance(a, do.GenerationDropped) for a in actions):
             self._dropped_harmlessly(before, phases)
-        self.phases = phases
+        self.phases, self.template_phases = phases, are
         self.ever_ready |= Phase.READY in phases.values()
         for gone in self.slots.keys() - phases.keys():
             del self.slots[gone], self.generations[gone]
+            self.spares -= {gone}
 
     def _take(self, action: Action, brain: Supervisor, before: dict[int, Phase]) -> None:
         match action:
             case do.Fork(worker_id, generation, slot, template, spare):
-                if template is not None:
+                if template is None:
+                    alone = _may_be_direct(brain, generation)
+                    require(alone, "direct only where it may be", str(action))
+                else:
                     fit = template in self.can_fork and self.templates[template] == generation
                     require(fit, "only a ready template forks", str(action))
                     self.asked[worker_id] = template
@@ -150,6 +160,8 @@ class Witness:
                 self.unborn |= {worker_id}
             case do.ForkTemplate(template_id, generation):
                 require(not self.stopping, "no fork in a stop", str(action))
+                alone = brain.policy.preload is Preload.NEVER
+                require(not alone, "no template without preload", str(action))
                 require(template_id > self.last_template, "ids are new", str(action))
                 require(generation not in self.given_up, "given up is given up", str(action))
                 self.last_template = template_id
@@ -162,6 +174,10 @@ class Witness:
             ):
                 ours = self.template_pids.get(template_id) == pid
                 require(ours, "only our own pids", str(action))
+                self.can_fork -= {template_id}
+                if isinstance(action, do.KillTemplate) and not self.stopping:
+                    was = self.template_phases.get(template_id)
+                    require(was is not Phase.READY, "a dump before a kill", str(action))
             case do.Promote(worker_id, pid):
                 require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
                 ready = brain.state.workers[worker_id].phase is Phase.READY
@@ -213,6 +229,28 @@ class Witness:
         require(gone <= ended, "nobody is forgotten", str(gone))
         self.transitions = frozenset(moved)
 
+    def _template_phases(self, were: dict[int, Phase], are: dict[int, Phase], event: Event) -> None:
+        for template_id, was in were.items():
+            becomes = are.get(template_id, Phase.EXITED)
+            forward = ORDER[was] <= ORDER[becomes]
+            require(forward, "phases go forward", f"template {template_id}: {was} -> {becomes}")
+        ends = on.TemplateExited | on.TemplateForkFailed
+        ended = {event.template_id} if isinstance(event, ends) else set()
+        gone = were.keys() - are.keys()
+        require(gone <= ended, "nobody is forgotten", f"templates {gone}")
+        require(are.keys() == self.templates.keys(), "nobody is forgotten", f"templates {are}")
+
+    def _spares_are_used(self, brain: Supervisor) -> None:
+        """Nobody is missing while a spare, which could accept at once, is kept back."""
+        if self.stopping:
+            return
+        state = brain.state
+        idle = [i for i in self.spares & self.pids.keys() if state.workers[i].phase is Phase.READY]
+        trial = state.trial if state.current else None
+        staying = [w for w in state.staying() if w.id not in self.spares and w.generation != trial]
+        used = not idle or len(staying) >= self.target
+        require(used, "spares are used", f"{len(staying)} of {self.target}, idle: {idle}")
+
     def _capacity(
         self, before: dict[int, Phase], phases: dict[int, Phase], event: Event, spares: int
     ) -> None:
@@ -258,6 +296,14 @@ class Witness:
         ready = [i for i, was in before.items() if was is Phase.READY]
         hurt = [i for i in ready if phases.get(i) is not Phase.READY]
         require(not hurt, "a dropped generation harms nobody", str(hurt))
+
+
+def _may_be_direct(brain: Supervisor, generation: int) -> bool:
+    """Capacity may be made without a template; a generation is tried as it will serve."""
+    state = brain.state
+    if brain.policy.preload is Preload.NEVER or generation in state.direct:
+        return True
+    return generation == state.current and state.template_of(generation) is None
 
 
 def _is_deed(action: Action) -> bool:

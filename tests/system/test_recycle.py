@@ -228,7 +228,8 @@ def test_a_warm_up_that_fails_is_a_failed_boot(start: Start, folder: Path) -> No
 NUMBERS = APP.replace(
     "{os.getpid()}",
     "{os.environ['FORKSERVE_SLOT']} {os.environ['FORKSERVE_WORKER_ID']} "
-    "{os.environ['FORKSERVE_GENERATION']} {os.environ['DEVICE']} {at_import} {random.random()} {numpy.random.random()}",
+    "{os.environ['FORKSERVE_GENERATION']} {os.environ['DEVICE']} {at_import} "
+    "{random.random()} {numpy.random.random()}",
 ).replace(
     "import os\n", "import os, random, numpy.random\nat_import = os.environ.get('DEVICE')\n", 1
 )

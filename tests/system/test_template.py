@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -132,7 +133,8 @@ def test_forking_leaves_nothing_open_in_the_template(start: Start) -> None:
         victim = min(server.worker_pids())
         os.kill(victim, signal.SIGKILL)
         server.wait_for("two again", lambda gone=victim: len(alive(server) - {gone}) == 2)
-    server.wait_for("flat", lambda: len(list(fds.iterdir())) == before)
+    # Not more, but perhaps fewer: at first it may not have been done with its last fork.
+    server.wait_for("flat", lambda: len(list(fds.iterdir())) <= before)
     assert server.stop() == 0
 
 
@@ -170,7 +172,8 @@ UNFIT = {
         r"orders\.db",
     ),
     "child": (
-        "import subprocess, sys\nhelper = subprocess.Popen(['sleep', '654'])",
+        "import subprocess, sys\nhelper = subprocess.Popen(['sleep', '654'])\n"
+        "open(f'helper-{helper.pid}', 'w').close()",
         "sleep",
     ),
     "epoll": ("import select\npoller = select.epoll()", "epoll"),
@@ -199,21 +202,10 @@ def test_what_cannot_be_shared_is_named_and_the_app_is_served_all_the_same(
     assert not server.template_pids()
     assert server.get().startswith("VERSION")
     assert len(re.findall("cannot be shared", server.log)) == 1
-    for pid in _all_pids():  # the app's own children are the app's own business
-        if _argv(pid) == b"sleep\x00654\x00":
-            os.kill(pid, signal.SIGKILL)
+    for file in folder.glob("helper-*"):  # the app's own children are the app's own business
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.name.partition("-")[2]), signal.SIGKILL)
     assert server.stop() == 0
-
-
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _argv(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def test_reloads_turn_a_fit_app_into_an_unfit_one_and_back(start: Start, folder: Path) -> None:
