@@ -18,6 +18,11 @@ OPENED = {
         "name='loader'); t.start()",
         'the thread "loader"',
     ),
+    "a native thread": (
+        "import ctypes; libc = ctypes.CDLL(None); "
+        "libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None)",
+        "1 native thread (",
+    ),
     "a connection": (
         "import socket; s = socket.create_server(('127.0.0.1', 0)); "
         "c = socket.create_connection(s.getsockname()); port = s.getsockname()[1]; "
