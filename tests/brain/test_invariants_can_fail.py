@@ -163,9 +163,13 @@ def never_replaces_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forks_from_a_template_that_still_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_its_parent(birth: Birth, state: State, *_: Any) -> Birth:
+    right = reconcile._with_its_parent
+
+    def with_its_parent(birth: Birth, state: State, policy: Any, now: float) -> Birth | None:
         template = state.template_of(birth.generation)
-        return replace(birth, template=template.id if template else None)
+        if template is None:
+            return right(birth, state, policy, now)
+        return replace(birth, template=template.id)
 
     monkeypatch.setattr(reconcile, "_with_its_parent", with_its_parent)
 
