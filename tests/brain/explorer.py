@@ -320,6 +320,7 @@ def newborn(policy: Policy = POLICY) -> World:
 
 
 TEMPLATE_POLICY = replace(POLICY, preload=Preload.AUTO)
+ALWAYS_POLICY = replace(POLICY, preload=Preload.ALWAYS)
 SPARE_POLICY = replace(POLICY, spares=1)
 
 
@@ -345,6 +346,12 @@ def on_trial_from_a_template() -> World:
 def with_a_spare() -> World:
     """Two workers and a spare are ready."""
     return following(serving(SPARE_POLICY), story.born(3), story.ready(3))
+
+
+def with_a_spare_from_a_template() -> World:
+    """... all of them forked by a template."""
+    policy = replace(TEMPLATE_POLICY, spares=1)
+    return following(serving_from_a_template(policy), story.born(3), story.ready(3))
 
 
 def serving(policy: Policy = POLICY) -> World:

@@ -158,7 +158,6 @@ class SimKernel:
         self.processes[worker_id] = Process(self._last_pid)
         self.tell(on.Forked(self.now, worker_id, self._last_pid))
         fate = "ready" if self.kind else self.random.choice(_FATES)
-        # From the template there is nothing to import.
         self._later(4.0, lambda: self._boot(worker_id, fate))
 
     def _boot(self, worker_id: int, fate: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from forkserve.supervisor import events as on
 from tests.brain.explorer import (
+    ALWAYS_POLICY,
     TEMPLATE_POLICY,
     World,
     deploy_moves,
@@ -21,6 +22,7 @@ from tests.brain.explorer import (
     serving,
     serving_from_a_template,
     with_a_spare,
+    with_a_spare_from_a_template,
 )
 
 
@@ -40,26 +42,44 @@ def test_every_order_in_a_deploy() -> None:
 
 @pytest.mark.parametrize(
     ("beginning", "depth"),
-    [(lambda: newborn(TEMPLATE_POLICY), 9), (on_trial_from_a_template, 5)],
-    ids=["newborn", "on trial"],
+    [
+        (lambda: newborn(TEMPLATE_POLICY), 9),
+        (on_trial_from_a_template, 5),
+        (lambda: newborn(ALWAYS_POLICY), 9),
+        (lambda: serving_from_a_template(ALWAYS_POLICY), 5),
+        (with_a_spare, 5),
+        (with_a_spare_from_a_template, 4),
+    ],
+    ids=["newborn", "on trial", "newborn, always", "always", "spare", "spare from a template"],
 )
-def test_every_order_in_a_deploy_with_templates(beginning: Callable[[], World], depth: int) -> None:
-    assert explore(beginning(), depth=depth, moves=deploy_moves).worlds > 3_000
+def test_every_order_in_a_deploy_with_templates_or_spares(
+    beginning: Callable[[], World], depth: int
+) -> None:
+    assert explore(beginning(), depth=depth, moves=deploy_moves).worlds > 2_000
 
 
-@pytest.mark.parametrize("beginning", [serving_from_a_template, with_a_spare])
-def test_every_order_with_a_template_or_a_spare(beginning: Callable[[], World]) -> None:
-    assert explore(beginning(), depth=4).worlds > 4_000
+def test_every_order_with_a_template() -> None:
+    assert explore(serving_from_a_template(), depth=4).worlds > 8_000
 
 
-def test_worlds_share_nothing() -> None:
+@pytest.mark.parametrize("beginning", [with_a_spare, with_a_spare_from_a_template])
+def test_every_order_with_a_spare(beginning: Callable[[], World]) -> None:
+    """Every order; a deeper search, of deploys alone, is above."""
+    assert explore(beginning(), depth=3).worlds > 2_500
+
+
+_FAR_REACHING = on.WorkerExited | on.TemplateExited | on.ScaleRequested | on.Alarm
+
+
+@pytest.mark.parametrize("beginning", [half_reloaded, with_a_spare_from_a_template])
+def test_worlds_share_nothing(beginning: Callable[[], World]) -> None:
     """What happens in one branch of the search cannot be seen in another."""
-    world = half_reloaded()
+    world = beginning()
     was = key(world)
     state, books = copy.deepcopy(world.brain.state), copy.deepcopy(vars(world.witness))
     for event in moves(world):
         later = world.after(event)
-        if not isinstance(event, on.WorkerExited | on.ScaleRequested | on.Alarm):
+        if not isinstance(event, _FAR_REACHING):
             continue
         for again in moves(later):
             later.after(again)

@@ -13,7 +13,7 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import Event, TemplateExited
 from forkserve.supervisor.reconcile import Birth, Plan
-from forkserve.supervisor.state import FOREVER, Stage, State, Worker
+from forkserve.supervisor.state import FOREVER, Stage, State, Template, Worker
 from tests.brain import story
 from tests.brain.explorer import (
     SPARE_POLICY,
@@ -26,9 +26,11 @@ from tests.brain.explorer import (
     half_reloaded,
     moves,
     newborn,
+    on_trial_from_a_template,
     serving,
     serving_from_a_template,
     with_a_spare,
+    with_a_spare_from_a_template,
 )
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -239,8 +241,77 @@ def promotes_spares_that_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "_promotions", promotions)
 
 
+def forks_from_a_template_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_with_its_parent", lambda birth, *_: replace(birth, template=1))
+
+
+def forks_from_a_template_that_was_dismissed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork(self: Supervisor, birth: Birth, now: float) -> None:
+        oldest = min(self.state.templates, default=None)
+        right(self, replace(birth, template=birth.template and oldest), now)
+
+    right = Supervisor._fork
+    monkeypatch.setattr(Supervisor, "_fork", fork)
+
+
+def tries_a_generation_without_its_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_with_its_parent", lambda birth, *_: birth)
+
+
+def forgets_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dismiss(self: Supervisor, template: Template, now: float) -> None:
+        del self.state.templates[template.id]
+
+    wrap(monkeypatch, "_dismiss", dismiss)
+
+
+def wakes_a_dismissed_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Supervisor.handle
+
+    def handle(self: Supervisor, event: Event) -> list[Action]:
+        for template in self.state.templates.values():
+            if template.phase is Phase.DRAINING:
+                template.phase, template.deadline = Phase.READY, FOREVER
+        return right(self, event)
+
+    monkeypatch.setattr(Supervisor, "handle", handle)
+
+
+def kills_a_template_without_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Supervisor, "_condemn", lambda self, process, why, limit, now: self._kill(process, now)
+    )
+
+
+def makes_templates_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_is_direct", lambda *_: False)
+
+
+def keeps_its_spares_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_promotions", lambda *_: [])
+
+
+def takes_an_old_spare_away_before_its_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reconcile._surplus
+
+    def surplus(state: State, group: list[Worker], target: int) -> list[Worker]:
+        old = [w for w in group if w.spare and w.generation < state.current]
+        return list({w.id: w for w in [*right(state, group, target), *old]}.values())
+
+    monkeypatch.setattr(reconcile, "_surplus", surplus)
+
+
 TEMPLATE_BREAKS: list[tuple[Break, str]] = [
     (forks_from_a_template_that_still_imports, "only a ready template forks"),
+    (forks_from_a_template_that_is_gone, "only a ready template forks"),
+    (forks_from_a_template_that_was_dismissed, "only a ready template forks"),
+    (tries_a_generation_without_its_template, "direct only where it may be"),
+    (forgets_a_template, "nobody is forgotten"),
+    (wakes_a_dismissed_template, "phases go forward"),
+    (kills_a_template_without_a_dump, "a dump before a kill"),
+    (makes_templates_unasked, "no template without preload"),
+    (keeps_its_spares_back, "spares are used"),
+    (takes_an_old_spare_away_before_its_replacement, "make before break"),
     (leaves_a_template_behind, "leave"),
     (signals_a_template_that_is_gone, "only our own pids"),
     (makes_a_template_in_a_stop, "no fork in a stop"),
@@ -291,6 +362,7 @@ def test_a_broken_supervisor_is_found_out_with_templates_and_spares(
 ) -> None:
     unbroken = [newborn(TEMPLATE_POLICY), serving_from_a_template(), with_a_spare()]
     unbroken.append(following(newborn(SPARE_POLICY), story.start, story.born(1), story.ready(1)))
+    unbroken += [on_trial_from_a_template(), with_a_spare_from_a_template()]
     break_it(monkeypatch)
     with pytest.raises(Broken) as found:
         explore(*unbroken, depth=3, closing=False)

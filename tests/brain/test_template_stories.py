@@ -7,6 +7,7 @@ import pytest
 from forkserve.supervisor import Phase
 from forkserve.supervisor.actions import (
     AllReady,
+    BackingOff,
     BootExtended,
     FirstBootFailed,
     ForkRefused,
@@ -29,6 +30,7 @@ from forkserve.supervisor.actions import (
     WorkerServes,
     WorkerWorn,
 )
+from forkserve.supervisor.backoff import FREE_ROUNDS
 from forkserve.supervisor.state import Preload
 from tests.brain.story import (
     Story,
@@ -45,11 +47,13 @@ from tests.brain.story import (
     extended,
     fork,
     fork_template,
+    kill,
     kill_template,
     leave,
     lost,
     new,
     promote,
+    quit_,
     ready,
     reload,
     serving,
@@ -64,6 +68,7 @@ from tests.brain.story import (
     templated,
     term,
     ttin,
+    ttou,
     unfit,
 )
 
@@ -341,6 +346,185 @@ def test_a_template_that_does_not_fork_is_hung() -> None:
     )
 
 
+def test_a_template_that_cannot_import_any_more_and_is_slow_to_go_does_not_pile_up() -> None:
+    """Each says so at once and exits later: the next one must not wait for nothing."""
+    story = templated(1, preload=Preload.ALWAYS)
+    story.brain.handle(template_exits(1, KILLED)(100.0))
+    for number in range(2, 30):
+        if number in story.brain.state.templates:
+            for happening in (template_born(number), template_boot_fails(number)):
+                story.brain.handle(happening(100.0 + number / 100))
+    assert len(story.brain.state.templates) == 4  # three rounds are free
+    # Capacity does not wait for the next one.
+    story.tell(at(100.3, exits(1, KILLED), WorkerGone, fork(2, slot=0)))
+
+
+def test_a_failed_import_counts_once() -> None:
+    story = templated(1).tell(
+        at(100.0, template_exits(1, KILLED), TemplateGone, fork_template(2, 1)),
+        at(100.1, template_born(2)),
+        at(100.2, template_boot_fails(2), fork_template(3, 1)),
+        at(100.3, template_exits(2, 3), TemplateGone),
+    )
+    assert story.brain.state.template_backoff.rounds == 1
+
+
+def test_a_worker_born_just_before_its_template_died_is_as_good_as_any() -> None:
+    templated(1).tell(
+        at(10.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+        at(10.1, template_exits(1, KILLED), TemplateGone, fork_template(2, 1)),
+        at(10.1, born(2)),
+        at(10.2, ready(2), WorkerServes),
+    )
+
+
+def test_a_canary_that_is_missing_says_nothing_of_its_generation() -> None:
+    """Its template is gone, and nobody has said what became of the fork; another is made."""
+    templated(1, timeout=0).tell(
+        at(10.0, reload, ReloadBegins, fork_template(2, 2)),
+        at(10.1, template_born(2)),
+        at(11.0, template_ready(2), TemplateServes, fork(2, 2, by=2)),
+        at(11.1, template_exits(2, KILLED), TemplateGone, fork_template(3, 2)),
+        at(11.2, template_born(3)),
+        at(11.7, template_ready(3), TemplateServes),
+        at(21.0, alarm(), WorkerOverdue, fork(3, 2, slot=2, by=3)),
+        at(21.5, born(2), kill(2)),
+    )
+
+
+def test_a_worker_that_is_not_wanted_any_more_makes_no_template_late() -> None:
+    """It has its ten seconds, as ever, and not the three of one that leaves unready."""
+    story = templated(1, timeout=0).tell(
+        at(10.0, ttin, Scaled, fork(2, by=1)),
+        at(10.1, ttou, Scaled, WorkerLeaves),
+    )
+    assert story.next_alarm == pytest.approx(12.9)
+    story.tell(at(12.9, alarm()))
+    assert story.next_alarm == 20.0
+    story.tell(at(20.0, alarm(), TemplateOverdue, dump_template(1), fork_template(2, 1)))
+
+
+def test_a_worker_that_is_not_wanted_any_more_leaves_at_its_birth() -> None:
+    story = templated(1, timeout=0).tell(
+        at(10.0, ttin, Scaled, fork(2, by=1)),
+        at(10.1, ttou, Scaled, WorkerLeaves),
+        at(13.0, alarm()),
+        at(13.1, born(2), drain(2)),
+    )
+    assert story.next_alarm == pytest.approx(13.1 + 2.8)
+
+
+def test_a_template_of_the_trial_is_made_three_times_if_something_kills_it() -> None:
+    templated(1).tell(
+        at(10.0, reload, ReloadBegins, fork_template(2, 2)),
+        at(10.1, template_born(2)),
+        at(10.2, template_exits(2, KILLED), TemplateGone, fork_template(3, 2)),
+        at(10.3, template_born(3)),
+        at(10.4, template_exits(3, KILLED), TemplateGone, fork_template(4, 2)),
+        at(10.5, template_born(4)),
+        at(10.6, template_exits(4, KILLED), TemplateGone, GenerationDropped),
+        at(20.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+    )
+
+
+def test_a_template_of_the_trial_that_ends_by_its_own_fault_gets_one_try() -> None:
+    templated(1).tell(
+        at(10.0, reload, ReloadBegins, fork_template(2, 2)),
+        at(10.1, template_born(2)),
+        at(10.2, template_exits(2, 1), TemplateGone, GenerationDropped),
+    )
+
+
+def test_a_template_of_the_trial_that_imports_for_too_long_is_dropped() -> None:
+    templated(1, boot_timeout=60.0, timeout=0).tell(
+        at(10.0, reload, ReloadBegins, fork_template(2, 2)),
+        at(10.1, template_born(2)),
+        at(70.0, alarm(), TemplateOverdue, dump_template(2), GenerationDropped),
+        at(71.0, alarm(), kill_template(2)),
+        at(71.1, template_exits(2, KILLED), TemplateGone),
+        at(80.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+    )
+
+
+# -- a stop at each of these points -------------------------------------------------------
+
+
+def test_term_in_the_first_import() -> None:
+    new(2, preload=Preload.AUTO).tell(
+        at(0.0, start, fork_template(1, 1)),
+        at(0.1, template_born(1)),
+        at(0.2, term, Stopping, close, dismiss(1)),
+        at(0.3, template_ready(1)),  # too late
+        at(0.4, template_exits(1, -15), TemplateGone, Stopped, leave()),
+    )
+
+
+def test_term_before_the_template_is_born() -> None:
+    new(1, preload=Preload.AUTO).tell(
+        at(0.0, start, fork_template(1, 1)),
+        at(0.1, term, Stopping, close),
+        at(0.2, template_born(1), dismiss(1)),
+        at(0.3, template_exits(1, -15), TemplateGone, Stopped, leave()),
+    )
+
+
+def test_a_refused_template_ends_a_stop_as_well() -> None:
+    new(1, preload=Preload.AUTO).tell(
+        at(0.0, start, fork_template(1, 1)),
+        at(0.1, term, Stopping, close),
+        at(0.2, template_refused(1), ForkRefused, Stopped, leave()),
+    )
+
+
+def test_term_while_a_worker_is_asked_for() -> None:
+    templated(1).tell(
+        at(10.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+        at(10.1, term, Stopping, close, dismiss(1)),
+        at(10.2, template_exits(1, -15), TemplateGone),
+        at(10.2, lost(2), Stopped, leave()),
+    )
+
+
+def test_term_while_a_worker_is_being_born() -> None:
+    templated(1).tell(
+        at(10.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+        at(10.1, term, Stopping, close, dismiss(1)),
+        at(10.2, template_exits(1, -15), TemplateGone),
+        at(10.2, born(2), drain(2)),
+        at(10.3, exits(2), WorkerGone, Stopped, leave()),
+    )
+
+
+def test_term_while_a_template_hangs_does_not_wait_for_it() -> None:
+    templated(1).tell(
+        at(10.0, exits(1, KILLED), WorkerGone, fork(2, slot=0, by=1)),
+        at(19.9, term, Stopping, close, dismiss(1)),
+        at(20.7, alarm(), kill_template(1)),
+        at(20.8, template_exits(1, KILLED), TemplateGone),
+        at(20.8, lost(2), Stopped, leave()),
+    )
+
+
+def test_term_while_the_app_is_found_unfit() -> None:
+    new(1, preload=Preload.AUTO).tell(
+        at(0.0, start, fork_template(1, 1)),
+        at(0.1, template_born(1)),
+        at(0.2, unfit(1), TemplateRejected, fork(1)),
+        at(0.3, term, Stopping, close),
+        at(0.4, born(1), drain(1)),
+        at(0.5, exits(1), WorkerGone),
+        at(0.6, template_exits(1), TemplateGone, Stopped, leave()),
+    )
+
+
+def test_quit_kills_templates_too() -> None:
+    templated(1).tell(
+        at(10.0, quit_, Stopping, close, dismiss(1), kill(1), kill_template(1)),
+        at(10.1, template_exits(1, KILLED), TemplateGone),
+        at(10.1, exits(1, KILLED), WorkerGone, Stopped, leave()),
+    )
+
+
 # -- spares -------------------------------------------------------------------------------
 
 
@@ -421,6 +605,75 @@ def test_workers_wait_for_the_new_spares() -> None:
     )
 
 
+def test_a_spare_that_dies_is_replaced() -> None:
+    with_a_spare().tell(
+        at(10.0, exits(3, KILLED), WorkerGone, fork(4, slot=2, spare=True)),
+    )
+
+
+def test_a_spare_that_hangs_is_killed_and_replaced() -> None:
+    with_a_spare(timeout=30).tell(
+        at(31.0, alarm(1, 2)),  # the workers were ready a second before it
+        at(32.0, alarm(1, 2), WorkerOverdue, dump(3), fork(4, spare=True)),
+        at(33.0, alarm(1, 2), kill(3)),
+    )
+
+
+def test_a_spare_is_promoted_as_soon_as_somebody_hangs() -> None:
+    with_a_spare(timeout=30).tell(
+        at(31.0, alarm(2), WorkerOverdue, dump(1), promote(3), SparePromoted, fork(4, spare=True)),
+    )
+
+
+def test_a_spare_is_promoted_while_a_crash_loop_is_waited_out() -> None:
+    """It is ready already: only what would have to be made has to wait."""
+    story = with_a_spare(1)
+    story.brain.state.backoff.rounds = FREE_ROUNDS
+    story.tell(
+        at(2.1, exits(1, KILLED), WorkerGone, BackingOff, promote(2), SparePromoted),
+        at(2.6, alarm(2), fork(3, slot=0, spare=True)),
+    )
+
+
+def test_two_that_die_share_one_spare() -> None:
+    with_a_spare().tell(
+        at(
+            10.0, exits(1, KILLED), WorkerGone, promote(3), SparePromoted, fork(4, 1, 0, spare=True)
+        ),
+        at(10.1, exits(2, KILLED), WorkerGone, fork(5, slot=1)),
+    )
+
+
+def test_a_spare_that_nobody_knows_the_pid_of_cannot_be_promoted_yet() -> None:
+    serving(1, spares=1).tell(
+        at(2.0, ready(2), SpareReady),
+        at(2.1, exits(1, KILLED), WorkerGone, fork(3, slot=0)),
+    )
+
+
+def test_fewer_workers_leave_the_spare_a_spare() -> None:
+    with_a_spare().tell(at(10.0, ttou, Scaled, drain(1), WorkerLeaves))
+
+
+def test_a_stop_drains_spares_as_well() -> None:
+    with_a_spare(1).tell(at(10.0, term, Stopping, close, drain(1), drain(2)))
+
+
+def test_spares_come_from_the_template_too() -> None:
+    templated(1, spares=1).tell(
+        at(1.1, born(2)),
+        at(2.0, ready(2), SpareReady),
+        at(
+            10.0,
+            exits(1, KILLED),
+            WorkerGone,
+            promote(2),
+            SparePromoted,
+            fork(3, slot=0, by=1, spare=True),
+        ),
+    )
+
+
 # -- recycling ----------------------------------------------------------------------------
 
 
@@ -470,6 +723,37 @@ def test_the_last_old_worker_has_one_replacement_whatever_the_surge() -> None:
         at(10.2, ttin, Scaled, fork(4)),
         at(10.3, born(4)),
     )
+
+
+def test_a_worn_spare_is_replaced_first() -> None:
+    with_a_spare().tell(
+        at(10.0, spent(3), WorkerWorn, fork(4, spare=True)),
+        at(10.1, spent(1), WorkerWorn),
+        at(10.2, born(4)),
+        at(11.0, ready(4), SpareReady, drain(3), WorkerLeaves, fork(5)),
+    )
+
+
+def test_one_old_worker_left_and_its_replacement_on_the_way_need_nothing_more() -> None:
+    story = serving(3, surge=2).tell(
+        at(10.0, reload, ReloadBegins, fork(4, 2)),
+        at(10.1, born(4)),
+        at(
+            11.0,
+            ready(4),
+            GenerationAccepted,
+            WorkerServes,
+            drain(1),
+            WorkerLeaves,
+            fork(5, 2),
+            fork(6, 2),
+        ),
+        at(11.1, born(5)),
+        at(11.1, born(6)),
+        at(11.2, exits(1), WorkerGone),
+        at(12.0, ready(5), WorkerServes, drain(2), WorkerLeaves),
+    )
+    story.tell(at(12.1, exits(2), WorkerGone))
 
 
 # -- longer boots -------------------------------------------------------------------------
