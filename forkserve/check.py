@@ -10,18 +10,20 @@ import asyncio
 import gc
 import json
 import os
-import re
 import select
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import click
 
+from forkserve import memory
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
+from forkserve.memory import mebibytes
 
 FIT = 0
 UNFIT = 1
@@ -62,51 +64,56 @@ def check(settings: Settings, lifespan: bool) -> int:
 
 
 def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _tell(writer, lambda: _examine(settings, lifespan))
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        in_time = _wait_for(pipe.fileno(), settings.boot_timeout)
-        if not in_time:
-            os.kill(pid, signal.SIGKILL)
-        said = pipe.read() if in_time else b""
-    _, status = os.waitpid(pid, 0)
-    if said:
-        return Report(**json.loads(said))
-    if not in_time:
+    answer = _ask_a_child(lambda: asdict(_examine(settings, lifespan)), settings.boot_timeout)
+    if answer.said is not None:
+        return Report(**answer.said)
+    if not answer.in_time:
         limit = f"{settings.boot_timeout:g} s (--boot-timeout)"
         return Report(failure=f"{settings.app} was not imported within {limit}.")
-    how = os.waitstatus_to_exitcode(status)
+    how = answer.code
     ending = f"was ended by signal {-how}" if how < 0 else f"exited with {how}"
     return Report(failure=f"{settings.app}: the process that imported it {ending}.")
 
 
-def _wait_for(fd: int, seconds: float) -> bool:
-    return bool(select.select([fd], [], [], seconds or None)[0])
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a child has said, if anything, and how it ended (negative: by a signal)."""
+
+    said: Any
+    in_time: bool
+    code: int
 
 
-def _tell(fd: int, find_out: Callable[[], Report]) -> None:
-    """Write what ``find_out`` returns to ``fd``, and exit."""
-    try:
-        data = json.dumps(asdict(find_out())).encode()
-        with open(fd, "wb") as pipe:
-            pipe.write(data)
-    finally:
-        os._exit(0)
+def _ask_a_child(find_out: Callable[[], Any], seconds: float) -> _Answer:
+    """What ``find_out`` returns in a forked child, which is killed if that takes longer."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            with open(writer, "wb") as pipe:
+                pipe.write(json.dumps(find_out()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        in_time = bool(select.select([pipe.fileno()], [], [], seconds or None)[0])
+        if not in_time:
+            os.kill(pid, signal.SIGKILL)
+        said = pipe.read() if in_time else b""
+    _, status = os.waitpid(pid, 0)
+    return _Answer(json.loads(said) if said else None, in_time, os.waitstatus_to_exitcode(status))
 
 
 # -- in the process that imports the app --------------------------------------------------
 
 
 def _examine(settings: Settings, lifespan: bool) -> Report:
-    from forkserve.template import audit
+    from forkserve.template import audit, sharing
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
 
-    report = Report(before=_memory("Pss"))
+    report = Report(before=memory.of_kind("Pss"))
     before, began = audit.Baseline.take(), monotonic()
     try:
         config = load(settings)
@@ -115,10 +122,10 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
         return Report(failure=f"{exc.failure.headline}{where}", details=exc.failure.details)
     report.import_seconds = monotonic() - began
     report.findings = [(f.what, f.advice) for f in audit.audit(before)]
-    report.after = _memory("Pss")
-    gc.collect()
-    gc.freeze()
-    worker = _forked(lambda: _begin_like_a_worker(config, lifespan), settings.boot_timeout)
+    report.after = memory.of_kind("Pss")
+    sharing.freeze()
+    begin = partial(_begin_like_a_worker, config, lifespan)
+    worker = _ask_a_child(begin, settings.boot_timeout).said
     if worker is None:
         report.failure = f"{settings.app}: a worker that was forked from it did not start."
     else:
@@ -126,26 +133,6 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
         if failed:
             report.failure = f"{settings.app} failed in its lifespan startup."
     return report
-
-
-def _forked(life: Callable[[], Any], seconds: float) -> Any:
-    """What ``life`` returns in a forked child, or None if it does not within that time."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            with open(writer, "wb") as pipe:
-                pipe.write(json.dumps(life()).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        said = pipe.read() if _wait_for(pipe.fileno(), seconds) else b""
-    if not said:
-        os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return json.loads(said) if said else None
 
 
 def _begin_like_a_worker(config: Any, lifespan: bool) -> tuple[int, str, bool]:
@@ -166,17 +153,7 @@ async def _live(config: Any, lifespan: bool) -> tuple[int, str, bool]:
             await life.shutdown()
             said += ", shutdown " + ("failed" if life.shutdown_failed else "complete")
     gc.collect()
-    return _memory("Private_Dirty"), said, failed
-
-
-def _memory(kind: str) -> int:
-    """Bytes of this process (proc_pid_smaps(5)); 0 where the system does not tell."""
-    try:
-        with open("/proc/self/smaps_rollup") as rollup:
-            found = re.search(rf"^{kind}:\s+(\d+) kB", rollup.read(), re.M)
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0
+    return memory.of_kind("Private_Dirty"), said, failed
 
 
 # -- the report ---------------------------------------------------------------------------
@@ -204,15 +181,9 @@ def _show(report: Report, settings: Settings) -> None:
 
 def _show_memory(report: Report, workers: int) -> None:
     each, shared = report.after, report.after + workers * report.worker
-    click.echo(
-        f"memory     {_mebibytes(report.before)} before the import, {_mebibytes(each)} after"
-    )
+    click.echo(f"memory     {mebibytes(report.before)} before the import, {mebibytes(each)} after")
     number = "1 worker" if workers == 1 else f"{workers} workers"
     click.echo(
-        f"           about {_mebibytes(shared)} for {number} and a template, "
-        f"{_mebibytes(workers * each)} if each imports the app"
+        f"           about {mebibytes(shared)} for {number} and a template, "
+        f"{mebibytes(workers * each)} if each imports the app"
     )
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):.0f} MiB"

@@ -18,44 +18,24 @@ from forkserve.config.values import parse_function, parse_path, parse_size, pars
 T = TypeVar("T")
 
 
-def _read_binds(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[Bind, ...]:
-    return tuple(_checked(parse_bind, value, ctx, param) for value in values)
-
-
-def _read_worker_env(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, str], ...]:
-    return tuple(_checked(parse_worker_env, value, ctx, param) for value in values)
-
-
-def _read_size(ctx: click.Context, param: click.Parameter, value: str | int) -> int:
-    return _checked(parse_size, str(value), ctx, param)
-
-
-def _read_function(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    return value and _checked(parse_function, value, ctx, param)
-
-
-def _read_path(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    return value and _checked(parse_path, value, ctx, param)
-
-
-def _read_paths(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    return tuple(_checked(parse_path, value, ctx, param) for value in values)
-
-
 def _checked(
-    parse: Callable[[str], T], value: str, ctx: click.Context, param: click.Parameter
+    parse: Callable[[str], T], value: Any, ctx: click.Context, param: click.Parameter
 ) -> T:
     """``parse(value)``; what it complains about is told as click tells it."""
     try:
-        return parse(value)
+        return parse(str(value))
     except ValueError as exc:
         raise click.BadParameter(str(exc), ctx, param) from exc
+
+
+def _one(parse: Callable[[str], T]) -> Callable[..., T | None]:
+    """Reads an option that is given once or not at all."""
+    return lambda ctx, param, value: None if value is None else _checked(parse, value, ctx, param)
+
+
+def _several(parse: Callable[[str], T]) -> Callable[..., tuple[T, ...]]:
+    """Reads an option that may be given several times."""
+    return lambda ctx, param, values: tuple(_checked(parse, v, ctx, param) for v in values)
 
 
 def setting(default: Any, *flags: str, help: str, **option: Any) -> Any:
@@ -85,7 +65,7 @@ class Settings:
         "-b",
         "--bind",
         type=str,
-        callback=_read_binds,
+        callback=_several(parse_bind),
         metavar="HOST:PORT",
         multiple=True,
         help="Address to listen on: HOST:PORT, :PORT (every interface), [IPV6]:PORT; port 0 "
@@ -101,7 +81,7 @@ class Settings:
     boot_timeout: float = setting(
         120.0,
         "--boot-timeout",
-        help="Kill a worker that is not ready after so long; 0: never.",
+        help="Kill a worker, or a template, that is not ready after so long; 0: never.",
         **_SECONDS,
     )
     graceful_timeout: float = setting(
@@ -120,7 +100,7 @@ class Settings:
         None,
         "--surge",
         type=click.IntRange(1, 512),
-        help="How many workers above --workers may live while a reload replaces them. "
+        help="How many workers above --workers may live while they are replaced. "
         "[default: a quarter of the workers, at least 1]",
     )
     preload: bool | None = setting(
@@ -140,7 +120,7 @@ class Settings:
     warmup: str | None = setting(
         None,
         "--warmup",
-        callback=_read_function,
+        callback=_one(parse_function),
         metavar="MODULE:FUNCTION",
         help="Call this after the import, in the template if there is one: to load models, say.",
     )
@@ -148,7 +128,7 @@ class Settings:
         (),
         "--warm-path",
         type=str,
-        callback=_read_paths,
+        callback=_several(parse_path),
         metavar="PATH",
         multiple=True,
         help="Have the app answer GET PATH a few times after the import, before its lifespan "
@@ -158,7 +138,7 @@ class Settings:
     ready_path: str | None = setting(
         None,
         "--ready-path",
-        callback=_read_path,
+        callback=_one(parse_path),
         metavar="PATH",
         help="A worker is ready only once its own app has answered GET PATH with 2xx or 3xx.",
     )
@@ -166,7 +146,7 @@ class Settings:
         (),
         "--worker-env",
         type=str,
-        callback=_read_worker_env,
+        callback=_several(parse_worker_env),
         metavar="NAME=VALUE",
         multiple=True,
         help="Set in each worker's environment, with {slot}, {worker_id} and {generation} filled "
@@ -194,7 +174,7 @@ class Settings:
         0,
         "--max-rss",
         type=str,
-        callback=_read_size,
+        callback=_one(parse_size),
         metavar="SIZE",
         help="Recycle a worker that uses more memory (512M, 2G), its replacement first; what it "
         "shares counts by its share; 0: never.",

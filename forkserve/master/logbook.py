@@ -179,6 +179,13 @@ class Logbook:
                 what.limit,
                 _busy_with(person.seen),
             )
+        elif what.departure is Departure.BOOT_TIMED_OUT and person.pid is None:
+            log.error(
+                "%s was asked of a template that has ended, and nothing was heard of it for %g s; "
+                "it is given up",
+                person.name,
+                what.limit,
+            )
         elif what.departure is Departure.BOOT_TIMED_OUT:
             log.error(
                 "%s is not ready after %g s (--boot-timeout); it is killed, its stacks follow",

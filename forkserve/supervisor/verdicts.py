@@ -59,7 +59,7 @@ class Verdicts:
         )
         self._out: list[Action] = []
 
-    # -- deadlines and deaths ---------------------------------------------------------------------
+    # -- deadlines and deaths ---------------------------------------------------------
 
     def _due(self, process: Process) -> float:
         """When something must be done about a process that does nothing itself."""

@@ -157,7 +157,7 @@ def _children() -> list[int]:
 
 
 def _new_children(before: Baseline) -> Iterator[Finding]:
-    tracker = _resource_tracker()
+    tracker = _resource_tracker("_pid")
     for pid in sorted(set(_children()) - before.children):
         state = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1]
         if pid != tracker and state not in ([], ["Z"], ["X"]):
@@ -165,10 +165,10 @@ def _new_children(before: Baseline) -> Iterator[Finding]:
             yield Finding(what, START_IN_LIFESPAN)
 
 
-def _resource_tracker() -> int | None:
-    """The helper that Python itself starts for shared memory; made to be inherited."""
+def _resource_tracker(attribute: str) -> int | None:
+    """Of the helper that Python itself starts for shared memory; made to be inherited."""
     module = sys.modules.get("multiprocessing.resource_tracker")
-    return getattr(getattr(module, "_resource_tracker", None), "_pid", None)
+    return getattr(getattr(module, "_resource_tracker", None), attribute, None)
 
 
 # -- descriptors --------------------------------------------------------------------------
@@ -186,11 +186,11 @@ def _open_fds() -> Iterator[tuple[int, str]]:
 
 
 def _new_fds(before: Baseline) -> Iterator[Finding]:
-    ours = {fd for fd, link in before.fds if not link}
+    ours = {fd for fd, link in before.fds if not link} | {0, 1, 2, _resource_tracker("_fd")}
     loops: list[tuple[int, str]] = []
     found: list[tuple[int, str]] = []
     for fd, link in sorted(set(_open_fds()) - before.fds):
-        if fd in ours or fd <= 2 or fd == _tracker_fd():
+        if fd in ours:
             continue
         with contextlib.suppress(OSError):
             if what := _trouble(fd, link):
@@ -208,11 +208,6 @@ def _new_fds(before: Baseline) -> Iterator[Finding]:
 
 def _may_be_of_a_loop(what: str) -> bool:
     return what.startswith(("an epoll", "an eventfd", "a socket pair", "a pipe"))
-
-
-def _tracker_fd() -> int | None:
-    module = sys.modules.get("multiprocessing.resource_tracker")
-    return getattr(getattr(module, "_resource_tracker", None), "_fd", None)
 
 
 def _trouble(fd: int, link: str) -> str:

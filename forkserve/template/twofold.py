@@ -8,25 +8,19 @@ but then Python would not know that it had been forked.)
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from forkserve.master.signals import blocked
+from forkserve.prctl import SET_CHILD_SUBREAPER, SET_PDEATHSIG, prctl
 
 
 def adopt_orphans() -> bool:
     """Make this process a subreaper. Returns whether the system can (Linux)."""
-    if sys.platform != "linux":
-        return False
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return int(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
+    return prctl(SET_CHILD_SUBREAPER, 1)
 
 
 def fork_for(guardian: int, child: Callable[[], NoReturn]) -> int:
@@ -35,7 +29,7 @@ def fork_for(guardian: int, child: Callable[[], NoReturn]) -> int:
     ``guardian`` is the subreaper above us. ``child`` is called with every signal
     blocked. Raises OSError (EAGAIN, ENOMEM, EMFILE) and leaves nothing behind.
     """
-    with _all_signals_blocked():
+    with blocked():
         reader, writer = os.pipe()
         with open(reader, "rb") as pipe:
             try:
@@ -78,21 +72,11 @@ def _wait_until_adopted(guardian: int, go_between: int) -> None:
     The kernel sends the parent-death signal after it has given us to the new parent,
     so the signal is exactly what is to be waited for.
     """
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
+    prctl(SET_PDEATHSIG, signal.SIGUSR1)
     while (parent := os.getppid()) != guardian:
         if parent != go_between:
             os._exit(0)  # the master has died meanwhile
         signal.sigwait({signal.SIGUSR1})
-    prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    prctl(SET_PDEATHSIG, 0)
     # It may have come after all, between the prctl and the look at the parent.
     signal.sigtimedwait({signal.SIGUSR1}, 0)
-
-
-@contextlib.contextmanager
-def _all_signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
 import sys
 from types import FrameType
 
+from forkserve.prctl import SET_NAME, SET_PDEATHSIG, prctl
+
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2)
 """Makes a worker write the Python stacks of all its threads. A real-time signal where
 there are any, since apps use SIGUSR1 and SIGUSR2 for themselves."""
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 
 
 def die_with_the_master(master_pid: int, by: int = signal.SIGTERM) -> None:
@@ -23,8 +21,7 @@ def die_with_the_master(master_pid: int, by: int = signal.SIGTERM) -> None:
     The end of the channel says the same, but nobody reads that while the app is
     being imported.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
+    prctl(SET_PDEATHSIG, by)
     if is_orphan(master_pid):
         os._exit(0)  # it died before we had asked
 
@@ -63,8 +60,7 @@ def take_no_notice_of(number: int) -> None:
 
 def be_called(name: str) -> None:
     """Show under ``name``, of up to 15 bytes, in ps(1) and top(1) (prctl(2), Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+    prctl(SET_NAME, name.encode())
 
 
 def _take_no_notice(signum: int, frame: FrameType | None) -> None:

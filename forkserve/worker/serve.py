@@ -95,16 +95,16 @@ def _answer_some(app: Any, paths: Sequence[str]) -> None:
     begun, so an answer may fail; that is said, and harms nobody.
     """
 
-    async def ask_all() -> None:
+    with asyncio.Runner() as runner:
         for path in paths:
-            for _ in range(WARM_ROUNDS):
-                await ask(app, path, "--warm-path", {})
-
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(ask_all())
-    except Exception as exc:
-        logger.warning("a request before the start failed, and is left out: %s", exc)
+            try:
+                for _ in range(WARM_ROUNDS):
+                    runner.run(ask(app, path, "--warm-path", {}))
+            except Exception as exc:
+                why = f"{exc} ({type(exc).__name__})"
+                said = "--warm-path %s: a request before the start failed, and is left out: %s"
+                logger.warning(said, path, why)
+                return
 
 
 def _uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:

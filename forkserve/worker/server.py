@@ -19,10 +19,10 @@ from forkserve.worker import asking, lifeline
 from forkserve.worker.tracking import tracked
 from forkserve.worker.wear import Wear
 
-logger = logging.getLogger("uvicorn.error")
-
 if TYPE_CHECKING:
     from forkserve.worker.birth import Job
+
+logger = logging.getLogger("uvicorn.error")
 
 BEAT = 1.0
 """Seconds between two heartbeats, at most; an idle worker wakes no oftener."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
-import re
 from dataclasses import dataclass, field
 from time import monotonic
 
+from forkserve import memory
 from forkserve.config.settings import Settings
+from forkserve.memory import mebibytes
 
 LOOK_AGAIN = 10.0
 """Seconds between two looks at the share of memory: the kernel walks every page for it."""
 
 EARLIER = 0.1
 """A lifetime ends up to this share of it earlier, so that workers do not age together."""
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(slots=True)
@@ -48,8 +46,8 @@ class Wear:
             return ""
         self.memory = 0
         return (
-            f"--max-rss {_mebibytes(self.settings.max_rss)} is below what the app uses when it "
-            f"starts ({_mebibytes(used)}); it is not applied"
+            f"--max-rss {mebibytes(self.settings.max_rss)} is below what the app uses when it "
+            f"starts ({mebibytes(used)}); it is not applied"
         )
 
     def tired_of_requests(self, answered: int) -> str:
@@ -69,38 +67,18 @@ class Wear:
         return ""
 
     def _tired_of_memory(self, now: float) -> str:
-        resident = _resident()
-        if resident <= self.memory:
+        if memory.resident() <= self.memory:
             return ""
         self._looked = now
         used = memory_used(self.memory)
         if used <= self.memory:
             return ""
-        return f"it uses {_mebibytes(used)} (--max-rss {_mebibytes(self.settings.max_rss)})"
+        return f"it uses {mebibytes(used)} (--max-rss {mebibytes(self.settings.max_rss)})"
 
 
 def memory_used(enough: int = 0) -> int:
     """Bytes: what is resident, where a page shared by n processes counts for an n-th
-    (PSS, proc_pid_smaps(5)). Where ``enough`` is not exceeded by the plain resident size,
-    which is cheap to know, that is the answer; 0 where the system does not tell."""
-    resident = _resident()
-    if resident <= enough:
-        return resident
-    try:
-        with open("/proc/self/smaps_rollup") as rollup:
-            found = re.search(r"^Pss:\s+(\d+) kB", rollup.read(), re.M)
-    except OSError:
-        return resident
-    return int(found[1]) * 1024 if found else resident
-
-
-def _resident() -> int:
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):.0f} MiB"
+    (PSS). Where ``enough`` is not exceeded by the plain resident size, which is cheap to
+    know, that is the answer; 0 where the system does not tell."""
+    resident = memory.resident()
+    return resident if resident <= enough else memory.of_kind("Pss") or resident

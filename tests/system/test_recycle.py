@@ -18,11 +18,6 @@ GONE = r"worker \d+ \(pid \d+, generation 1\) has left after"
 WAYS = pytest.mark.parametrize("way", ["--preload", "--no-preload"])
 
 
-def ready_at_once(log: str) -> list[int]:
-    """How many workers were ready, after each line of the log that tells of one."""
-    return [int(n) for n in re.findall(r"(\d+) of \d+ ready|(\d+) ready, \d+ wanted", log) if n]
-
-
 # -- recycling ----------------------------------------------------------------------------
 
 

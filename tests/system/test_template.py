@@ -384,7 +384,7 @@ def test_a_death_between_fork_and_hello_is_noticed(start: Start, folder: Path) -
 SLOW_TO_TELL = (
     APP
     + """
-import os, signal, time
+import os, signal
 TEMPLATE = os.getpid()
 def in_child():
     if os.getppid() != TEMPLATE and os.path.exists("curse"):
@@ -392,16 +392,18 @@ def in_child():
             file.write(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGKILL)
 def in_parent():
-    while os.getpid() == TEMPLATE and os.path.exists("curse"):
-        time.sleep(0.01)
+    if os.getpid() == TEMPLATE and os.path.exists("curse"):
+        open("go").read()
 os.register_at_fork(after_in_child=in_child, after_in_parent=in_parent)
 """
 )
-"""While there is a file called curse, workers die at once and their template is silent."""
+"""While there is a file called curse, workers die at once, and their template says nothing
+before it may go on."""
 
 
 def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folder: Path) -> None:
     """Whoever it was is told only when the master has long waited for the process."""
+    os.mkfifo(folder / "go")
     (folder / "app.py").write_text(SLOW_TO_TELL)
     server = start("-w", "2").wait_until_ready()
     (folder / "curse").touch()
@@ -410,6 +412,7 @@ def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folde
     server.wait_for("a death", lambda: dead.exists() and dead.read_text() != "")
     server.wait_for("nothing is left of it", lambda: state_of(int(dead.read_text())) == "")
     (folder / "curse").unlink()
+    (folder / "go").write_text("")
     server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) was ended by SIGKILL after \d\.")
     server.wait_for("two again", lambda: len(alive(server)) == 2)
     assert server.stop() == 0
