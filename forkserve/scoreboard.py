@@ -12,17 +12,21 @@ slot uses take no memory.
 from __future__ import annotations
 
 import mmap
+import struct
 from dataclasses import dataclass
 
 ROW = 256
-"""Bytes a row; numbers first, then the text of the request."""
+"""Bytes a row: the heartbeat first, then what is being served."""
 
-_NUMBERS = 8
-_TEXT_AT = _NUMBERS * 8 + 2
-_LONGEST_TEXT = ROW - _TEXT_AT
+_BEAT = struct.Struct("d")
+_SERVING = struct.Struct("3d16p208p")
+"""Requests answered, requests in flight, since when, method, path: written in one go,
+as it is written twice a request."""
 
-# The number fields, by position.
-_BEAT, _REQUESTS, _IN_FLIGHT, _SERVING_SINCE = range(4)
+_PROGRESS = struct.Struct("2d")
+"""The first two of those."""
+
+_SERVING_AT = _BEAT.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,45 +57,37 @@ class Row:
     """One slot. A worker writes it, the master reads it."""
 
     def __init__(self, view: memoryview) -> None:
-        self._numbers = view[: _NUMBERS * 8].cast("d")
-        self._text = view[_NUMBERS * 8 :]
+        self._view = view
 
     def clear(self) -> None:
         """Forget the former holder of the slot (done by the master, before a fork)."""
-        for i in range(_NUMBERS):
-            self._numbers[i] = 0.0
+        self._view[:] = bytes(ROW)
 
     def beat(self, now: float) -> None:
         """The event loop turned at ``now`` (``time.monotonic()``)."""
-        self._numbers[_BEAT] = now
+        _BEAT.pack_into(self._view, 0, now)
 
-    def serve(self, label: bytes, since: float, in_flight: int) -> None:
-        """Say which request is being served; ``label`` is cut to fit."""
-        cut = label[:_LONGEST_TEXT]
-        text = self._text
-        text[0] = len(cut)
-        text[2 : 2 + len(cut)] = cut
-        self._numbers[_SERVING_SINCE] = since
-        self._numbers[_IN_FLIGHT] = in_flight
+    def serve(
+        self, answered: int, in_flight: int, since: float, method: bytes, path: bytes
+    ) -> None:
+        """Say which request is being served; what is too long is cut."""
+        _SERVING.pack_into(self._view, _SERVING_AT, answered, in_flight, since, method, path)
 
-    def rest(self) -> None:
-        """No request is being served."""
-        self._numbers[_IN_FLIGHT] = 0.0
-
-    def count(self, requests: int) -> None:
-        """So many requests are answered."""
-        self._numbers[_REQUESTS] = requests
+    def rest(self, answered: int) -> None:
+        """So many requests are answered, and none is being served."""
+        _PROGRESS.pack_into(self._view, _SERVING_AT, answered, 0)
 
     def last_beat(self) -> float:
-        return self._numbers[_BEAT]
+        beat: float = _BEAT.unpack_from(self._view, 0)[0]
+        return beat
 
     def snapshot(self) -> Snapshot:
-        numbers, in_flight = self._numbers, int(self._numbers[_IN_FLIGHT])
-        label = bytes(self._text[2 : 2 + self._text[0]]).decode("latin-1") if in_flight else ""
+        answered, in_flight, since, method, path = _SERVING.unpack_from(self._view, _SERVING_AT)
+        label = f"{method.decode('latin-1')} {path.decode('latin-1')}" if in_flight else ""
         return Snapshot(
-            beat=numbers[_BEAT],
-            requests=int(numbers[_REQUESTS]),
-            in_flight=in_flight,
+            beat=self.last_beat(),
+            requests=int(answered),
+            in_flight=int(in_flight),
             serving="".join(c if c.isprintable() else "?" for c in label),
-            serving_since=numbers[_SERVING_SINCE] if in_flight else 0.0,
+            serving_since=since if in_flight else 0.0,
         )

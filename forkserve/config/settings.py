@@ -96,6 +96,28 @@ class Settings:
         help="Close a connection that has been idle for so long.",
         **_SECONDS,
     )
+    header_timeout: float = setting(
+        10.0,
+        "--header-timeout",
+        help="Close a connection on which the head of a request is not complete after so long; "
+        "0: never.",
+        **_SECONDS,
+    )
+    max_header_size: int = setting(
+        64 * 1024,
+        "--max-header-size",
+        type=str,
+        callback=_one(parse_size),
+        metavar="SIZE",
+        help="Refuse a request whose head is longer (16K, 1M); 0: no limit.",
+    )
+    worker_concurrency: int = setting(
+        0,
+        "--worker-concurrency",
+        type=click.IntRange(min=0),
+        help="How many requests a worker may have in flight; while it has so many, new connections "
+        "wait for whichever worker is free first; 0: any number.",
+    )
     surge: int | None = setting(
         None,
         "--surge",

@@ -55,7 +55,8 @@ def configure(level: str) -> Troubles:
                 },
                 "uvicorn.error": {"level": quiet.upper()},
                 "uvicorn.access": {
-                    "handlers": ["access"],
+                    # uvicorn asks for handlers, not for the level, before it puts a line together.
+                    "handlers": ["access"] if level in ("debug", "info") else [],
                     "level": level.upper(),
                     "propagate": False,
                 },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -16,6 +17,9 @@ import uvicorn
 
 from forkserve.channel import Leaving, Message, Promote, Ready, Spent
 from forkserve.worker import asking, lifeline
+from forkserve.worker.acceptor import Acceptor
+from forkserve.worker.heads import Heads, guarded
+from forkserve.worker.limit import Limit
 from forkserve.worker.tracking import tracked
 from forkserve.worker.wear import Wear
 
@@ -48,9 +52,15 @@ class WorkerServer(uvicorn.Server):
     """Serves on the sockets that the master listens on, until it is told to leave."""
 
     def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
-        config.loaded_app = tracked(config.loaded_app, job.row, self._answered)
+        counted = self._answered if job.settings.max_requests else None
+        config.loaded_app = tracked(config.loaded_app, job.row, counted)
+        self._limit = Limit(job.settings.worker_concurrency)
+        if job.settings.worker_concurrency:
+            config.loaded_app = self._limit.around(config.loaded_app)
         super().__init__(config)
         self._job = job
+        self._heads = Heads(job.settings.header_timeout, job.settings.max_header_size)
+        self._acceptor: Acceptor | None = None
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
         self._on_ready = on_ready
@@ -94,25 +104,22 @@ class WorkerServer(uvicorn.Server):
             state = self.lifespan.state
             await asking.ask(self.config.loaded_app, path, "--ready-path", state)
         if not self._job.spare:
-            await self._accept()
+            self._accept()
 
-    async def _accept(self) -> None:
-        """Listen on the master's sockets, as ``uvicorn.Server.startup`` does."""
-        config, loop = self.config, asyncio.get_running_loop()
-
-        def protocol(_loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Protocol:
-            return config.http_protocol_class(  # type: ignore[call-arg]
-                config=config,
-                server_state=self.server_state,
-                app_state=self.lifespan.state,
-                _loop=_loop,
-            )
-
-        for sock in self._sockets:
-            server = await loop.create_server(
-                protocol, sock=sock, ssl=config.ssl, backlog=config.backlog
-            )
-            self.servers.append(server)
+    def _accept(self) -> None:
+        """Take connections from the master's sockets, as they come."""
+        make = functools.partial(
+            guarded(self.config.http_protocol_class, self._heads, monotonic),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=self._loop,
+        )
+        settings = self._job.settings
+        self._acceptor = Acceptor(
+            self._sockets, make, self._heads, self.config.ssl, settings.header_timeout
+        )
+        self._limit.on_change = self._acceptor.full
         self._wear = Wear.begin(self._job.settings)
         if because := self._wear.too_big_from_the_start():
             # Not before it is ready: until then what is said counts as a failure's cause.
@@ -123,6 +130,9 @@ class WorkerServer(uvicorn.Server):
         while not await self.on_tick(0):
             now = monotonic()
             self._job.row.beat(now)
+            self._heads.close_late(now)
+            if self._acceptor is not None:
+                self._acceptor.beat(now)
             if self._wear and (because := self._wear.tired(now)):
                 self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
@@ -145,8 +155,8 @@ class WorkerServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
-        for server in self.servers:
-            server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         for sock in sockets:
             sock.close()
 
@@ -179,7 +189,7 @@ class WorkerServer(uvicorn.Server):
 
     def _obey(self, message: Message) -> None:
         if isinstance(message, Promote) and self.started and not self.should_exit:
-            self._promotion = self._loop.create_task(self._accept())
+            self._accept()
 
     def _make_sure_it_ends(self) -> None:
         lifeline.end_anyway_after(self._job.settings.graceful_timeout + 1.0)

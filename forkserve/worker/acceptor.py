@@ -1,0 +1,204 @@
+"""Accepts connections, under the gate's rule, and gives them to uvicorn's protocol.
+
+It accepts by itself, and not through ``loop.create_server``, for two reasons. Only so
+can it stop after one connection. And when the process has no descriptor left,
+asyncio's server logs two thousand lines a second, while libuv's accepts connections
+only to close them: here they wait in the kernel's queue, for a sibling or for later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+from forkserve.worker.gate import WIDTH, WINDOW, Gate
+from forkserve.worker.heads import Heads
+from forkserve.worker.watch import Watch, watch
+
+logger = logging.getLogger("uvicorn.error")
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept(2) says when nothing is wrong with the connection, but with us."""
+
+LOOK_AGAIN = 0.25
+"""Seconds until accepting is tried again after that."""
+
+RECOVERED = 5.0
+"""Seconds without it, after which it is over."""
+
+
+class Acceptor:
+    """Takes connections for one worker."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        make_protocol: Callable[[], Any],
+        heads: Heads,
+        context: ssl.SSLContext | None = None,
+        handshake_timeout: float | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listeners = listeners
+        self._make_protocol = make_protocol
+        self._heads = heads
+        self._context = context
+        # Without a limit asyncio has one of its own; it takes none without a context.
+        self._handshake_timeout = handshake_timeout or None if context else None
+        self._gate = Gate(monotonic())
+        self._full = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._exhausted_since = 0.0
+        self._exhausted_last = 0.0
+        heads.on_first = self._first_request
+        heads.on_lost = self._lost
+        self._watch: Watch = watch(self._loop, listeners, self._readable)
+
+    def close(self) -> None:
+        """Take nothing more; siblings go on with the same queue."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watch.close()
+        # The kernel may have woken us, and nobody else, for one that waits.
+        for listener in self._listeners:
+            self._accept(listener, 1)
+
+    def drain_queue(self) -> None:
+        """Take all that waits, without a gate: nobody will come after us."""
+        for listener in self._listeners:
+            while self._accept(listener, WIDTH):
+                pass
+
+    def full(self, full: bool) -> None:
+        """The worker is at its limit of requests in flight, or no longer."""
+        self._full = full
+        if full:
+            self._watch.pause()
+        else:
+            self._open()
+
+    def beat(self, now: float) -> None:
+        """To be called about once a second.
+
+        Looks whether a connection waits that nobody was woken for. An exclusive
+        wake-up is spent on one worker, and that may have died of it.
+        """
+        if self._exhausted_since and now - self._exhausted_last > RECOVERED:
+            logger.warning("accepting again: descriptors are free")
+            self._exhausted_since = 0.0
+        if self._may_accept():
+            self._watch.pause()
+            self._watch.resume()
+
+    # -- accepting --------------------------------------------------------------------
+
+    def _may_accept(self) -> bool:
+        return not self._full and not self._closed and self._gate.awaited is None
+
+    def _readable(self, listener: socket.socket) -> None:
+        if not self._may_accept():
+            return  # shut in this very turn
+        self._watch.pause()
+        self._accept(listener, WIDTH if self._gate.wide else 1)
+        if self._gate.awaited is None:
+            self._open()
+        if self._timer is None and (self._gate.wide or self._gate.awaited is not None):
+            self._set_timer(monotonic())
+
+    def _accept(self, listener: socket.socket, at_most: int) -> int:
+        """Accept what waits, ``at_most`` so many; how many it were."""
+        for count in range(at_most):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return count
+            except OSError as exc:
+                if exc.errno in EXHAUSTED:
+                    self._pause_for_descriptors(exc)
+                return count  # or it has failed already: accept(2), "Error handling"
+            self._take(connection)
+        return at_most
+
+    def _take(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        protocol = self._make_protocol()
+        now = monotonic()
+        self._heads.expect(protocol, now)
+        self._gate.taken(protocol, now)
+        task = self._loop.create_task(self._connect(protocol, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, protocol: Any, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=self._handshake_timeout,
+            )
+        except Exception as exc:
+            # A handshake that failed, or a client that has gone: none of our business.
+            logger.debug("a connection came to nothing: %r", exc)
+            self._heads.lost(protocol)
+            connection.close()
+
+    # -- opening and shutting ---------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._may_accept() and not self._exhausted_now():
+            self._watch.resume()
+
+    def _first_request(self, protocol: Any) -> None:
+        if self._gate.arrived(protocol):
+            self._open()
+
+    def _lost(self, protocol: Any) -> None:
+        if self._exhausted_since and self._may_accept():
+            self._watch.resume()  # here is a descriptor
+        elif self._gate.arrived(protocol):
+            self._open()
+
+    def _set_timer(self, now: float) -> None:
+        delay = self._gate.time_left(now) or WINDOW
+        self._timer = self._loop.call_later(delay, self._tick, now + delay)
+
+    def _tick(self, due: float) -> None:
+        """At the end of a window, and while the gate is wide: is the loop held up?"""
+        now = monotonic()
+        gate = self._gate
+        gate.turned(now - due, now)
+        self._timer = None
+        if gate.awaited is not None and not gate.time_left(now):
+            gate.expire(now)
+            self._open()
+        if gate.awaited is not None or gate.wide:
+            self._set_timer(now)
+
+    # -- out of descriptors -----------------------------------------------------------
+
+    def _pause_for_descriptors(self, exc: OSError) -> None:
+        now = monotonic()
+        if not self._exhausted_since:
+            self._exhausted_since = now
+            logger.error(
+                "cannot accept (%s): new connections wait until descriptors are free; "
+                "see `ulimit -n`, or LimitNOFILE= of systemd",
+                exc.strerror,
+            )
+        self._exhausted_last = now
+        self._loop.call_later(LOOK_AGAIN, self._open)
+
+    def _exhausted_now(self) -> bool:
+        return bool(self._exhausted_since) and (
+            monotonic() - self._exhausted_last < LOOK_AGAIN * 0.9
+        )

@@ -1,0 +1,126 @@
+"""The heads of requests: that they come in time, and do not grow without end.
+
+uvicorn waits for a request's head for ever, and httptools lets it grow for ever. Both
+parsers' protocols are extended here by the same class, in which the bytes are counted
+before the parser sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LINE_END = b"\r\n\r\n"
+REFUSAL = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n"
+    b"connection: close\r\n\r\nThe head of the request is too long"
+)
+"""RFC 6585, section 5."""
+
+
+def _nobody(_protocol: Any) -> None:
+    pass
+
+
+class Heads:
+    """The connections of a worker on which a request's head is not complete yet."""
+
+    def __init__(self, timeout: float, longest: int) -> None:
+        self._timeout = timeout
+        self.longest = longest
+        """Bytes."""
+        # In the order of their deadlines, since all wait for the same time.
+        self._since: dict[Any, float] = {}
+        self.on_first: Callable[[Any], None] = _nobody
+        self.on_lost: Callable[[Any], None] = _nobody
+
+    def expect(self, protocol: Any, now: float) -> None:
+        """A head has begun, or a connection from which one is to come."""
+        self._since.setdefault(protocol, now)
+
+    def complete(self, protocol: Any) -> None:
+        if self._since.pop(protocol, None) is not None:
+            self.on_first(protocol)
+
+    def lost(self, protocol: Any) -> None:
+        """The connection has gone."""
+        self._since.pop(protocol, None)
+        self.on_lost(protocol)
+
+    def close_late(self, now: float) -> None:
+        """Close those that have waited too long. To be called about once a second."""
+        if not self._timeout:
+            return
+        for protocol, since in list(self._since.items()):
+            if now - since < self._timeout:
+                break
+            if protocol.transport is not None:  # else in its TLS handshake, which is limited
+                del self._since[protocol]
+                protocol.transport.abort()
+
+
+def _in_head_of_httptools(protocol: Any) -> bool:
+    # Each message that begins gets a scope, and with its complete head a cycle.
+    cycle = protocol.cycle
+    return cycle is None or cycle.scope is not protocol.scope
+
+
+def _in_head_of_h11(protocol: Any) -> bool:
+    # Both come with the complete head there; but h11 knows what it has not understood yet.
+    connection = protocol.conn
+    return protocol.cycle is None or (
+        connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
+    )
+
+
+def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
+    """uvicorn's protocol class ``base``, with each head told to ``heads``."""
+    longest = heads.longest
+    receive, lose = base.data_received, base.connection_lost
+    in_head = _in_head_of_h11 if issubclass(base, H11Protocol) else _in_head_of_httptools
+
+    class Guarded(base):  # type: ignore[misc]
+        _waiting = True
+        """For a head's end; so it is from the start."""
+        _bytes = 0
+        _tail = b""
+
+        def data_received(self, data: bytes) -> None:
+            if self._bytes + len(data) > longest and self._too_long(data):
+                self.transport.write(REFUSAL)
+                self.transport.close()
+                return
+            receive(self, data)
+            if in_head(self):
+                self._incomplete(data)
+            elif self._waiting:
+                self._waiting = False
+                self._bytes, self._tail = 0, b""
+                heads.complete(self)
+
+        def _too_long(self, data: bytes) -> bool:
+            """Whether this data is of a head that does not end where it should."""
+            if not longest or not (self._waiting or in_head(self)):
+                return False
+            room = max(0, longest - self._bytes)
+            return LINE_END not in self._tail + data[:room]
+
+        def _incomplete(self, data: bytes) -> None:
+            if self not in self.connections:  # it has become a WebSocket, or was closed
+                heads.complete(self)
+                return
+            self._waiting = True
+            self._bytes += len(data)
+            self._tail = data[-3:]
+            heads.expect(self, now())
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            heads.lost(self)
+            lose(self, exc)
+
+    Guarded.__name__ = Guarded.__qualname__ = base.__name__
+    return Guarded
