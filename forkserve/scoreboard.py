@@ -14,19 +14,24 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from functools import partial
 
 ROW = 256
-"""Bytes a row: the heartbeat first, then what is being served."""
+"""Bytes a row: the heartbeat, the open connections, then what is being served."""
 
 _BEAT = struct.Struct("d")
-_SERVING = struct.Struct("3d16p208p")
+_OPEN = struct.Struct("d")
+"""0.0: it does not accept; else the number of its connections and one."""
+
+_SERVING = struct.Struct("3d16p200p")
 """Requests answered, requests in flight, since when, method, path: written in one go,
 as it is written twice a request."""
 
-_PROGRESS = struct.Struct("2d")
-"""The first two of those."""
+_PROGRESS = 16
+"""Bytes of the first two of those."""
 
-_SERVING_AT = _BEAT.size
+_OPEN_AT = _BEAT.size
+_SERVING_AT = _OPEN_AT + _OPEN.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +55,23 @@ class Scoreboard:
 
     def row(self, slot: int) -> Row:
         """The row of ``slot``; its numbers stay valid across a fork."""
-        return Row(memoryview(self._memory)[slot * ROW : (slot + 1) * ROW])
+        everybody = memoryview(self._memory)
+        open_of_each = everybody.cast("d")[_OPEN_AT // 8 :: ROW // 8]
+        return Row(everybody[slot * ROW : (slot + 1) * ROW], open_of_each)
 
 
 class Row:
     """One slot. A worker writes it, the master reads it."""
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, open_of_each: memoryview) -> None:
         self._view = view
+        # As attributes, and not as methods: they are passed twice by each request.
+        self.serve = partial(_SERVING.pack_into, view, _SERVING_AT)
+        """``serve(answered, in_flight, since, method, path)``: say which request is being
+        served; what is too long is cut."""
+        self.progress = view[_SERVING_AT : _SERVING_AT + _PROGRESS].cast("d")
+        """Requests answered, and requests in flight."""
+        self._open_of_each = open_of_each
 
     def clear(self) -> None:
         """Forget the former holder of the slot (done by the master, before a fork)."""
@@ -67,15 +81,17 @@ class Row:
         """The event loop turned at ``now`` (``time.monotonic()``)."""
         _BEAT.pack_into(self._view, 0, now)
 
-    def serve(
-        self, answered: int, in_flight: int, since: float, method: bytes, path: bytes
-    ) -> None:
-        """Say which request is being served; what is too long is cut."""
-        _SERVING.pack_into(self._view, _SERVING_AT, answered, in_flight, since, method, path)
+    def hold(self, connections: int) -> None:
+        """The worker accepts, and has so many connections."""
+        _OPEN.pack_into(self._view, _OPEN_AT, connections + 1)
 
-    def rest(self, answered: int) -> None:
-        """So many requests are answered, and none is being served."""
-        _PROGRESS.pack_into(self._view, _SERVING_AT, answered, 0)
+    def hold_no_more(self) -> None:
+        """The worker does not accept any longer."""
+        _OPEN.pack_into(self._view, _OPEN_AT, 0)
+
+    def fewest_held(self) -> int:
+        """The connections of that worker which accepts and has the fewest."""
+        return int(min(filter(None, self._open_of_each.tolist()), default=1)) - 1
 
     def last_beat(self) -> float:
         beat: float = _BEAT.unpack_from(self._view, 0)[0]

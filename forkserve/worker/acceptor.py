@@ -41,6 +41,7 @@ class Acceptor:
         listeners: Sequence[socket.socket],
         make_protocol: Callable[[], Any],
         heads: Heads,
+        turn: Callable[[], float],
         context: ssl.SSLContext | None = None,
         handshake_timeout: float | None = None,
     ) -> None:
@@ -48,6 +49,7 @@ class Acceptor:
         self._listeners = listeners
         self._make_protocol = make_protocol
         self._heads = heads
+        self._turn = turn
         self._context = context
         # Without a limit asyncio has one of its own; it takes none without a context.
         self._handshake_timeout = handshake_timeout or None if context else None
@@ -110,7 +112,7 @@ class Acceptor:
         self._watch.pause()
         self._accept(listener, WIDTH if self._gate.wide else 1)
         if self._gate.awaited is None:
-            self._open()
+            self._open_in_turn()
         if self._timer is None and (self._gate.wide or self._gate.awaited is not None):
             self._set_timer(monotonic())
 
@@ -160,6 +162,12 @@ class Acceptor:
 
     def _first_request(self, protocol: Any) -> None:
         if self._gate.arrived(protocol):
+            self._open_in_turn()
+
+    def _open_in_turn(self) -> None:
+        if patience := self._turn():
+            self._loop.call_later(patience, self._open)
+        else:
             self._open()
 
     def _lost(self, protocol: Any) -> None:

@@ -31,7 +31,7 @@ class Heads:
 
     def __init__(self, timeout: float, longest: int) -> None:
         self._timeout = timeout
-        self.longest = longest
+        self.longest = longest or 1 << 62
         """Bytes."""
         # In the order of their deadlines, since all wait for the same time.
         self._since: dict[Any, float] = {}
@@ -81,7 +81,8 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
     """uvicorn's protocol class ``base``, with each head told to ``heads``."""
     longest = heads.longest
     receive, lose = base.data_received, base.connection_lost
-    in_head = _in_head_of_h11 if issubclass(base, H11Protocol) else _in_head_of_httptools
+    with_h11 = issubclass(base, H11Protocol)
+    in_head = _in_head_of_h11 if with_h11 else _in_head_of_httptools
 
     class Guarded(base):  # type: ignore[misc]
         _waiting = True
@@ -95,6 +96,12 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
                 self.transport.close()
                 return
             receive(self, data)
+            cycle = self.cycle
+            # A glance for most; what is left over is looked at closely.
+            if self._waiting or with_h11 or cycle is None or cycle.scope is not self.scope:
+                self._look_closer(data)
+
+        def _look_closer(self, data: bytes) -> None:
             if in_head(self):
                 self._incomplete(data)
             elif self._waiting:
@@ -104,7 +111,7 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
 
         def _too_long(self, data: bytes) -> bool:
             """Whether this data is of a head that does not end where it should."""
-            if not longest or not (self._waiting or in_head(self)):
+            if not (self._waiting or in_head(self)):
                 return False
             room = max(0, longest - self._bytes)
             return LINE_END not in self._tail + data[:room]

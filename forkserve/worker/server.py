@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from forkserve.channel import Leaving, Message, Promote, Ready, Spent
+from forkserve.scoreboard import Row
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, guarded
@@ -31,21 +32,39 @@ logger = logging.getLogger("uvicorn.error")
 BEAT = 1.0
 """Seconds between two heartbeats, at most; an idle worker wakes no oftener."""
 
+STEP_BACK = 0.001
+MOST_SURPLUS = 4
+
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
 
 
 class Connections(set[Any]):
-    """uvicorn's set of open connections, which tells when it becomes empty."""
+    """uvicorn's set of open connections, which tells when it becomes empty, and shows
+    on the scoreboard how many they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, row: Row) -> None:
         super().__init__()
+        self._row = row
+        self.accepting = False
         self.empty = asyncio.Event()
+
+    def add(self, connection: Any) -> None:
+        super().add(connection)
+        if self.accepting:
+            self._row.hold(len(self))
 
     def discard(self, connection: Any) -> None:
         super().discard(connection)
+        if self.accepting:
+            self._row.hold(len(self))
         if not self:
             self.empty.set()
+
+    def patience(self) -> float:
+        """Seconds for which siblings with fewer connections may take the next first."""
+        surplus = len(self) - self._row.fewest_held()
+        return min(surplus, MOST_SURPLUS) * STEP_BACK if surplus > 1 else 0.0
 
 
 class WorkerServer(uvicorn.Server):
@@ -64,7 +83,7 @@ class WorkerServer(uvicorn.Server):
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
         self._on_ready = on_ready
-        self._connections = Connections()
+        self._connections = Connections(job.row)
         self.server_state.connections = self._connections
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -117,8 +136,15 @@ class WorkerServer(uvicorn.Server):
         )
         settings = self._job.settings
         self._acceptor = Acceptor(
-            self._sockets, make, self._heads, self.config.ssl, settings.header_timeout
+            self._sockets,
+            make,
+            self._heads,
+            self._connections.patience,
+            self.config.ssl,
+            settings.header_timeout,
         )
+        self._connections.accepting = True
+        self._job.row.hold(0)
         self._limit.on_change = self._acceptor.full
         self._wear = Wear.begin(self._job.settings)
         if because := self._wear.too_big_from_the_start():
@@ -156,6 +182,8 @@ class WorkerServer(uvicorn.Server):
 
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         if self._acceptor is not None:
+            self._connections.accepting = False
+            self._job.row.hold_no_more()
             self._acceptor.close()
         for sock in sockets:
             sock.close()

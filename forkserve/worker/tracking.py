@@ -21,7 +21,7 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
     """
     in_flight: dict[int, tuple[float, bytes, bytes]] = {}
     answered = 0
-    serve, rest = row.serve, row.rest
+    serve, progress = row.serve, row.progress
 
     async def track(scope: Any, receive: Any, send: Any) -> None:
         nonlocal answered
@@ -42,7 +42,8 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
             if in_flight:
                 serve(answered, len(in_flight), *next(reversed(in_flight.values())))
             else:
-                rest(answered)
+                progress[0] = answered
+                progress[1] = 0.0
             if on_answered is not None:
                 on_answered(answered)
 
