@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,6 +26,10 @@ logger = logging.getLogger("uvicorn.error")
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What accept(2) says when nothing is wrong with the connection, but with us."""
+
+TURN = 16
+"""While the gate is wide a worker goes to the end of the kernel's queue at every so
+many wake-ups; each time would cost more than it is worth."""
 
 LOOK_AGAIN = 0.25
 """Seconds until accepting is tried again after that."""
@@ -56,7 +61,7 @@ class Acceptor:
         self._gate = Gate(monotonic())
         self._full = False
         self._closed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wakes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._exhausted_since = 0.0
         self._exhausted_last = 0.0
@@ -109,10 +114,17 @@ class Acceptor:
     def _readable(self, listener: socket.socket) -> None:
         if not self._may_accept():
             return  # shut in this very turn
-        self._watch.pause()
-        self._accept(listener, WIDTH if self._gate.wide else 1)
-        if self._gate.awaited is None:
-            self._open_in_turn()
+        if self._gate.wide:
+            self._accept(listener, WIDTH)
+            self._wakes += 1
+            if self._wakes % TURN == 0:
+                self._watch.pause()
+                self._open_in_turn()
+        else:
+            self._watch.pause()
+            self._accept(listener, 1)
+            if self._gate.awaited is None:
+                self._open_in_turn()
         if self._timer is None and (self._gate.wide or self._gate.awaited is not None):
             self._set_timer(monotonic())
 
@@ -136,9 +148,7 @@ class Acceptor:
         now = monotonic()
         self._heads.expect(protocol, now)
         self._gate.taken(protocol, now)
-        task = self._loop.create_task(self._connect(protocol, connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._advance(self._connect(protocol, connection))
 
     async def _connect(self, protocol: Any, connection: socket.socket) -> None:
         try:
@@ -153,6 +163,17 @@ class Acceptor:
             logger.debug("a connection came to nothing: %r", exc)
             self._heads.lost(protocol)
             connection.close()
+
+    def _advance(
+        self, coroutine: Coroutine[Any, None, None], _done: asyncio.Future[Any] | None = None
+    ) -> None:
+        """Run ``coroutine`` to its end, without the task that would cost as much as the
+        rest of an accept. It waits for one or two futures, and never for time."""
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration:
+            return
+        awaited.add_done_callback(functools.partial(self._advance, coroutine))
 
     # -- opening and shutting ---------------------------------------------------------
 
