@@ -117,6 +117,11 @@ class Promote(Message):
     """A spare shall begin to accept."""
 
 
+@dataclass(frozen=True, slots=True)
+class LastCall(Message):
+    """Nobody will accept after you: what waits in the listen queue is yours to answer."""
+
+
 _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}
 _KINDS = {"str": (str,), "int": (int,), "float": (int, float)}
 

@@ -63,7 +63,7 @@ class Scoreboard:
 class Row:
     """One slot. A worker writes it, the master reads it."""
 
-    def __init__(self, view: memoryview, open_of_each: memoryview) -> None:
+    def __init__(self, view: memoryview, open_of_each: memoryview[float]) -> None:
         self._view = view
         # As attributes, and not as methods: they are passed twice by each request.
         self.serve = partial(_SERVING.pack_into, view, _SERVING_AT)

@@ -21,6 +21,7 @@ from forkserve.channel import (
     BootExtended,
     BootFailed,
     Hello,
+    LastCall,
     Leaving,
     Message,
     Promote,
@@ -36,7 +37,7 @@ from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import Child, Family, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master.listeners import BindError, Listener, open_listeners, turn_away
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
@@ -360,8 +361,12 @@ class Master:
 
     @_perform.register
     def _close_listeners(self, action: do.CloseListeners) -> None:
+        # The queue is for the workers that leave now, and must end some time.
         for listener in self._listeners:
+            turn_away(listener.socket)
             listener.socket.close()
+        for worker in self._family.workers.values():
+            worker.channel.offer(LastCall())
 
     @_perform.register
     def _leave(self, action: do.Leave) -> None:

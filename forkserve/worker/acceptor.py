@@ -9,6 +9,7 @@ only to close them: here they wait in the kernel's queue, for a sibling or for l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -61,6 +62,7 @@ class Acceptor:
         self._gate = Gate(monotonic())
         self._full = False
         self._closed = False
+        self._opened = asyncio.Event()
         self._wakes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._exhausted_since = 0.0
@@ -79,11 +81,20 @@ class Acceptor:
         for listener in self._listeners:
             self._accept(listener, 1)
 
-    def drain_queue(self) -> None:
-        """Take all that waits, without a gate: nobody will come after us."""
-        for listener in self._listeners:
-            while self._accept(listener, WIDTH):
-                pass
+    async def empty_the_queue(self, until: float) -> None:
+        """Take what still waits, under the gate's rule, until nothing waits any more.
+
+        For a worker that leaves when nobody comes after it. ``until``:
+        ``time.monotonic()``.
+        """
+        while not self._closed and monotonic() < until:
+            self._opened.clear()
+            if self._may_accept() and not self._exhausted_now():
+                taken = sum([self._accept_one(listener) for listener in self._listeners])
+                if not taken and not self._exhausted_now():
+                    return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), WINDOW)
 
     def full(self, full: bool) -> None:
         """The worker is at its limit of requests in flight, or no longer."""
@@ -114,19 +125,26 @@ class Acceptor:
     def _readable(self, listener: socket.socket) -> None:
         if not self._may_accept():
             return  # shut in this very turn
-        if self._gate.wide:
-            self._accept(listener, WIDTH)
-            self._wakes += 1
-            if self._wakes % TURN == 0:
-                self._watch.pause()
-                self._open_in_turn()
-        else:
+        if not self._gate.wide:
+            self._accept_one(listener)
+            return
+        self._accept(listener, WIDTH)
+        self._wakes += 1
+        if self._wakes % TURN == 0:
             self._watch.pause()
-            self._accept(listener, 1)
-            if self._gate.awaited is None:
-                self._open_in_turn()
-        if self._timer is None and (self._gate.wide or self._gate.awaited is not None):
+            self._open_in_turn()
+
+    def _accept_one(self, listener: socket.socket) -> int:
+        """Accept one connection if one waits, and no more until the gate opens."""
+        if not self._may_accept():
+            return 0
+        self._watch.pause()
+        taken = self._accept(listener, 1)
+        if self._gate.awaited is None:
+            self._open_in_turn()
+        if self._timer is None and (self._gate.awaited is not None or self._gate.wide):
             self._set_timer(monotonic())
+        return taken
 
     def _accept(self, listener: socket.socket, at_most: int) -> int:
         """Accept what waits, ``at_most`` so many; how many it were."""
@@ -180,6 +198,7 @@ class Acceptor:
     def _open(self) -> None:
         if self._may_accept() and not self._exhausted_now():
             self._watch.resume()
+            self._opened.set()
 
     def _first_request(self, protocol: Any) -> None:
         if self._gate.arrived(protocol):

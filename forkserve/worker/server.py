@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import Leaving, Message, Promote, Ready, Spent
+from forkserve.channel import LastCall, Leaving, Message, Promote, Ready, Spent
 from forkserve.scoreboard import Row
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
@@ -85,6 +85,8 @@ class WorkerServer(uvicorn.Server):
         self._on_ready = on_ready
         self._connections = Connections(job.row)
         self.server_state.connections = self._connections
+        self._last_call = False
+        """Nobody will accept after us."""
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
         timeout = job.settings.timeout
@@ -171,7 +173,10 @@ class WorkerServer(uvicorn.Server):
         """
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
+        if self._acceptor is not None and self._last_call:
+            await self._acceptor.empty_the_queue(deadline)
         self._stop_accepting(sockets or [])
+        self._close_websockets()
         if self._connections:
             self._connections.empty.clear()
             patience = min(settings.keep_alive, settings.graceful_timeout)
@@ -179,6 +184,13 @@ class WorkerServer(uvicorn.Server):
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
+
+    def _close_websockets(self) -> None:
+        """With 1012 (service restart; IANA's registry of RFC 6455): they would not end
+        by themselves."""
+        for connection in list(self._connections):
+            if not isinstance(connection, self.config.http_protocol_class):
+                connection.shutdown()
 
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         if self._acceptor is not None:
@@ -204,6 +216,7 @@ class WorkerServer(uvicorn.Server):
     def _asked_to_leave(self, signum: int, frame: FrameType | None) -> None:
         # A signal handler and not the loop's, since it runs in a blocked loop too.
         if lifeline.is_orphan(self._job.master_pid):
+            self._last_call = True
             self._make_sure_it_ends()
         self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 
@@ -211,12 +224,15 @@ class WorkerServer(uvicorn.Server):
         for message in self._job.channel.receive():
             self._obey(message)
         if self._job.channel.closed:  # the master is gone
+            self._last_call = True
             self._loop.remove_reader(self._job.channel.fileno())
             self._make_sure_it_ends()
             self.drain(patient=True)
 
     def _obey(self, message: Message) -> None:
-        if isinstance(message, Promote) and self.started and not self.should_exit:
+        if isinstance(message, LastCall):
+            self._last_call = True
+        elif isinstance(message, Promote) and self.started and not self.should_exit:
             self._accept()
 
     def _make_sure_it_ends(self) -> None:
@@ -229,6 +245,8 @@ class WorkerServer(uvicorn.Server):
         if self.should_exit:
             return
         self.should_exit = True
+        if not self._job.channel.closed:
+            self._hear_the_master()  # what was said before the signal came
         self._tell_clients_to_go()
         self._leave.set()
         self._job.channel.send(Leaving())
