@@ -112,8 +112,8 @@ def _uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
         app,
         log_config=None,
         log_level=None,
-        # The parser's own limit; ours is the same with every parser.
-        h11_max_incomplete_event_size=settings.max_header_size or 1 << 62,
+        # h11's own limit: --max-header-size is the same with every parser.
+        h11_max_incomplete_event_size=1 << 62,
         timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # call_later takes floats
         workers=1,
     )

@@ -1,0 +1,319 @@
+"""Who gets a connection, and what becomes of those that say nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.server import APP, PATIENCE, Server
+
+Start = Callable[..., Server]
+
+BLOCKING = APP.replace(
+    "    body =",
+    """    import time
+    if scope["path"] == "/block":
+        open(f"blocks-{os.getpid()}", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.005)
+    body =""",
+)
+"""It blocks the event loop, as a model does, until there is a file ``go``."""
+
+WAITING = APP.replace(
+    "    body =",
+    """    import asyncio
+    if scope["path"] == "/wait":
+        open(f"waits-{os.getpid()}-{id(scope)}", "w").close()
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.005)
+    body =""",
+)
+
+HEAD = b"GET %s HTTP/1.1\r\nHost: test\r\n"
+
+
+class Client:
+    """A connection that can also say half a request, or nothing."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+
+    def ask(self, path: bytes = b"/") -> None:
+        self.socket.sendall(HEAD % path + b"\r\n")
+
+    def answer(self) -> tuple[int, str]:
+        """Status and body of one answer."""
+        read = b""
+        while b"\r\n\r\n" not in read:
+            read += self._receive()
+        head, _, body = read.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        assert length, head
+        while len(body) < int(length[1]):
+            body += self._receive()
+        return int(head.split()[1]), body.decode()
+
+    def pid(self) -> int:
+        status, body = self.answer()
+        assert status == 200, body
+        return int(body.removeprefix("VERSION "))
+
+    def _receive(self) -> bytes:
+        data = self.socket.recv(4096)
+        assert data, "the connection was closed"
+        return data
+
+    def is_answered(self) -> bool:
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+    def wait_for_end(self) -> None:
+        """Until the server closes."""
+        with contextlib.suppress(ConnectionResetError):
+            while self.socket.recv(4096):
+                pass
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Server], Client]]:
+    clients: list[Client] = []
+
+    def connect_one(server: Server) -> Client:
+        clients.append(Client(server))
+        return clients[-1]
+
+    yield connect_one
+    for client in clients:
+        client.socket.close()
+
+
+Connect = Callable[[Server], Client]
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Both event loops: a module of that name that cannot be imported hides uvloop."""
+    if request.param == "asyncio":
+        (folder / "uvloop.py").write_text("raise ImportError\n")
+    return str(request.param)
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def parser(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "h11":
+        (folder / "httptools.py").write_text("raise ImportError\n")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("loop")
+def test_each_of_a_burst_gets_a_worker_of_its_own(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    (folder / "app.py").write_text(BLOCKING)
+    server = start("-w", "4").wait_until_ready()
+    for _ in range(5):
+        clients = [connect(server) for _ in range(4)]
+        for client in clients:
+            client.ask(b"/block")
+        # Were two with one worker, the fourth would never begin.
+        server.wait_for("four at work", lambda: len(list(folder.glob("blocks-*"))) == 4)
+        server.write("", "go")
+        assert len({client.pid() for client in clients}) == 4
+        for file in [folder / "go", *folder.glob("blocks-*")]:
+            file.unlink()
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize("at_once", [False, True])
+def test_long_lived_connections_are_shared_evenly(
+    start: Start, connect: Connect, at_once: bool
+) -> None:
+    server = start("-w", "4").wait_until_ready()
+    pids: Counter[int] = Counter()
+    clients = []
+    for _ in range(64):
+        clients.append(connect(server))
+        clients[-1].ask()
+        if not at_once:
+            pids[clients[-1].pid()] += 1
+    if at_once:
+        pids.update(client.pid() for client in clients)
+    assert max(pids.values()) <= 0.30 * 64, pids
+
+
+def test_a_connection_wakes_few_workers(start: Start, connect: Connect) -> None:
+    server = start("-w", "8").wait_until_ready()
+    before = _switches(server)
+    for _ in range(200):
+        client = connect(server)
+        client.ask()
+        client.pid()
+        client.socket.close()
+    # A plain listener wakes all eight.
+    assert (_switches(server) - before) / 200 < 5
+
+
+def test_an_idle_worker_wakes_about_once_a_second(start: Start) -> None:
+    server = start("-w", "1").wait_until_ready()
+    server.get()
+    before = _switches(server)
+    time.sleep(5)  # what is looked at: five seconds in which nothing happens
+    assert _switches(server) - before < 5 * 2 + 3
+
+
+def _switches(server: Server) -> int:
+    """How often the workers have gone to sleep so far."""
+    return sum(
+        int(line.split()[1])
+        for pid in server.worker_pids()
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+# -- limits -----------------------------------------------------------------------------------
+
+
+def test_beyond_worker_concurrency_a_connection_waits_for_whoever_is_free_first(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    (folder / "app.py").write_text(WAITING)
+    server = start("-w", "2", "--worker-concurrency", "2").wait_until_ready()
+    idle = [connect(server) for _ in range(4)]
+    for client in idle:  # idle connections take no place
+        client.ask()
+        client.pid()
+    clients = [connect(server) for _ in range(7)]
+    for client in clients:
+        client.ask(b"/wait")
+    server.wait_for("four at work", lambda: len(list(folder.glob("waits-*"))) == 4)
+    late = connect(server)
+    late.ask()
+    assert not late.is_answered()
+    assert len(list(folder.glob("waits-*"))) == 4
+    server.write("", "go")
+    late.pid()
+    assert len({client.pid() for client in clients}) == 2
+
+
+def test_a_request_beyond_the_limit_on_an_idle_connection_waits_its_turn(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    (folder / "app.py").write_text(WAITING)
+    server = start("-w", "1", "--worker-concurrency", "1").wait_until_ready()
+    idle, busy = connect(server), connect(server)
+    idle.ask()
+    idle.pid()
+    busy.ask(b"/wait")
+    server.wait_for("at work", lambda: len(list(folder.glob("waits-*"))) == 1)
+    idle.ask()
+    assert not idle.is_answered()
+    server.write("", "go")
+    assert busy.pid() == idle.pid()
+
+
+def test_without_descriptors_connections_wait_and_one_line_says_so(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
+    (folder / "app.py").write_text(limit + APP)
+    server = start("-w", "1", "--no-preload").wait_until_ready()
+    clients = [connect(server) for _ in range(80)]
+    for client in clients:
+        client.ask()
+    server.wait_for_log("cannot accept .*Too many open files")
+    served = [client for client in clients if client.is_answered()]
+    assert 0 < len(served) < 60
+    for client in clients:  # each that leaves makes room for another
+        client.pid()
+        client.socket.close()
+    assert server.get().startswith("VERSION")
+    assert server.log.count("cannot accept") == 1
+    server.wait_for_log("accepting again")
+
+
+# -- clients that say nothing, or too much -----------------------------------------------------
+
+
+@pytest.mark.usefixtures("loop", "parser")
+def test_silent_and_dripping_clients_are_closed_and_hold_nobody_up(
+    start: Start, connect: Connect
+) -> None:
+    server = start("-w", "2", "--header-timeout", "1").wait_until_ready()
+    silent = [connect(server) for _ in range(20)]
+    half = [connect(server) for _ in range(20)]
+    for client in half:
+        client.socket.sendall(HEAD % b"/")
+    second = [connect(server) for _ in range(5)]
+    for client in second:  # a whole request, and half of another
+        client.ask()
+        client.pid()
+        client.socket.sendall(HEAD % b"/")
+    assert server.get().startswith("VERSION")
+    for client in [*silent, *half, *second]:
+        client.wait_for_end()
+
+
+@pytest.mark.usefixtures("parser")
+def test_an_idle_connection_and_a_slow_body_are_not_late(start: Start, connect: Connect) -> None:
+    server = start("-w", "1", "--header-timeout", "1", "--keep-alive", "60").wait_until_ready()
+    idle, uploading, late = connect(server), connect(server), connect(server)
+    idle.ask()
+    idle.pid()
+    uploading.socket.sendall(b"POST / HTTP/1.1\r\nHost: test\r\ncontent-length: 10\r\n\r\n12345")
+    uploading.pid()
+    late.wait_for_end()  # so the time has passed
+    uploading.socket.sendall(b"67890" + HEAD % b"/" + b"\r\n")
+    uploading.pid()
+    idle.ask()
+    idle.pid()
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("piece", [1000, 200_000])
+def test_a_head_that_is_too_long_is_refused(start: Start, connect: Connect, piece: int) -> None:
+    server = start("-w", "1", "--max-header-size", "64K").wait_until_ready()
+    for requests_before in range(2):
+        client = connect(server)
+        for _ in range(requests_before):
+            client.ask()
+            client.pid()
+        client.socket.sendall(HEAD % b"/" + b"x: ")
+        with contextlib.suppress(OSError):  # it may have heard enough
+            for _ in range(200_000 // piece):
+                client.socket.sendall(b"x" * piece)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.answer()[0] == 431
+        client.wait_for_end()
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("body", [0, 300_000])
+def test_a_long_head_and_a_longer_body_within_the_limit_pass(
+    start: Start, connect: Connect, body: int
+) -> None:
+    server = start("-w", "1", "--max-header-size", "64K").wait_until_ready()
+    client = connect(server)
+    for _ in range(2):
+        head = HEAD % b"/" + b"x: " + b"x" * 60_000 + b"\r\ncontent-length: %d\r\n\r\n" % body
+        client.socket.sendall(head + b"b" * body)
+        assert client.pid() in server.worker_pids()
+
+
+def test_the_workers_share_one_queue_after_one_was_killed(start: Start, connect: Connect) -> None:
+    server = start("-w", "2").wait_until_ready()
+    os.kill(min(server.worker_pids()), 9)
+    server.wait_for("replaced", lambda: server.log.count("is ready after") >= 4)
+    for _ in range(20):
+        client = connect(server)
+        client.ask()
+        client.pid()
