@@ -204,10 +204,12 @@ class Server:
 class Load:
     """A steady load from several clients; ``failed`` holds what went wrong."""
 
-    def __init__(self, server: Server, clients: int = 4, keep_alive: bool = False) -> None:
+    def __init__(
+        self, server: Server, clients: int = 4, keep_alive: bool = False, port: int | None = None
+    ) -> None:
         self.failed: list[str] = []
         self.answers: list[str] = []
-        self._port = server.port
+        self._port = port or server.port
         self._keep_alive = keep_alive
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]

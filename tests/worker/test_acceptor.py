@@ -1,0 +1,250 @@
+"""The acceptor on every kind of socket and loop, with uvicorn's own protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import select
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import trustme
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from forkserve.worker import watch as watch_module
+from forkserve.worker.acceptor import Acceptor
+from forkserve.worker.heads import Heads, guarded
+from forkserve.worker.watch import ExclusiveWatch, PlainWatch, epoll_of
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+PATIENCE = 30.0
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a coroutine, on each loop."""
+
+    def run_one(coroutine: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(asyncio.wait_for(coroutine, PATIENCE))
+
+    return run_one
+
+
+@pytest.fixture(params=["exclusive", "plain"])
+def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "plain":
+        monkeypatch.setattr(watch_module, "epoll_of", lambda loop: None)
+    return str(request.param)
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    body = str(scope["client"] and scope["client"][0]).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _accept(
+    listener: socket.socket, context: ssl.SSLContext | None = None, http: Any = "auto"
+) -> Acceptor:
+    listener.setblocking(False)
+    config = uvicorn.Config(app, log_config=None, http=http)
+    config.load()
+    heads = Heads(10.0, 65536)
+    make = functools.partial(
+        guarded(config.http_protocol_class, heads, monotonic),
+        config=config,
+        server_state=ServerState(),
+        app_state={},
+        _loop=asyncio.get_running_loop(),
+    )
+    return Acceptor([listener], make, heads, lambda: 0.0, context, 10.0)
+
+
+async def _ask(**address: Any) -> bytes:
+    reader, writer = await asyncio.open_connection(**address)
+    writer.write(REQUEST)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.mark.usefixtures("watch")
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp(run: Run, host: str, http: str) -> None:
+    async def main() -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as listener:
+            taking = _accept(listener, http=http)
+            asks = [_ask(host=host, port=listener.getsockname()[1]) for _ in range(30)]
+            for answer in await asyncio.gather(*asks):
+                assert answer.startswith(b"HTTP/1.1 200")
+                assert answer.endswith(host.encode())
+            taking.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("watch")
+def test_unix_sockets(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        path = str(tmp_path / "listener")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(path)
+            listener.listen(100)
+            taking = _accept(listener)
+            for _ in range(10):
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(REQUEST)
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+                writer.close()
+            taking.close()
+
+    run(main())
+
+
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and a client's."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+@pytest.mark.usefixtures("watch")
+def test_tls_and_clients_that_stop_in_the_handshake(run: Run) -> None:
+    server, client = _contexts()
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener, server)
+            port = listener.getsockname()[1]
+            silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
+            plain = socket.create_connection(("127.0.0.1", port))
+            plain.sendall(REQUEST)  # no handshake at all
+            secure = {"ssl": client, "server_hostname": "localhost"}
+            asks = [_ask(host="127.0.0.1", port=port, **secure) for _ in range(10)]
+            for answer in await asyncio.gather(*asks):
+                assert answer.startswith(b"HTTP/1.1 200")
+            taking.close()
+            for sock in [*silent, plain]:
+                sock.close()
+
+    run(main())
+
+
+def test_the_private_names_that_the_better_watch_needs_are_there(run: Run) -> None:
+    """Should this fail with a new version of a loop, PlainWatch is used: it works, and
+    wakes all workers for each connection. Then the way to the epoll set is to be found
+    anew."""
+
+    async def main() -> None:
+        assert epoll_of(asyncio.get_running_loop()) is not None
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener)
+            assert isinstance(taking._watch, ExclusiveWatch)
+            taking.close()
+
+    run(main())
+
+
+class _Stranger:
+    """A loop as we do not know it."""
+
+    def _get_backend_id(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("loop", [object(), _Stranger()])
+def test_a_loop_that_is_not_known_is_watched_plainly(loop: object) -> None:
+    assert epoll_of(loop) is None
+
+
+@pytest.mark.usefixtures("watch")
+def test_what_waits_is_noticed_when_the_watch_is_resumed(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            rung = asyncio.Event()
+            watching = watch_module.watch(
+                asyncio.get_running_loop(), [listener], lambda _listener: rung.set()
+            )
+            while not getattr(watching, "_ours", True):  # the loop's registration
+                await asyncio.sleep(0)
+            watching.pause()
+            with socket.create_connection(listener.getsockname()):
+                await asyncio.sleep(0.05)
+                assert not rung.is_set()
+                watching.resume()
+                await rung.wait()
+                watching.close()
+                watching.close()
+                rung.clear()
+                await asyncio.sleep(0.05)
+                assert not rung.is_set()
+
+    run(main())
+
+
+def test_a_kernel_without_exclusive_wake_ups_is_watched_plainly(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(select, "EPOLLEXCLUSIVE")
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener)
+            assert isinstance(taking._watch, PlainWatch)
+            taking.close()
+
+    run(main())
+
+
+def test_closing_takes_the_one_for_which_the_kernel_may_have_woken_only_us(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener)
+            asking = asyncio.create_task(_ask(host="127.0.0.1", port=listener.getsockname()[1]))
+            # Until it waits in the queue, with the loop not given the time to accept it.
+            await asyncio.sleep(0)
+            while not select.select([listener], [], [], 0)[0]:
+                await asyncio.sleep(0)
+            taking.close()
+            assert (await asking).startswith(b"HTTP/1.1 200")
+
+    run(main())
+
+
+def test_a_connection_that_was_reset_in_the_queue_harms_nobody(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            taking = _accept(listener)
+            answer = await _ask(host="127.0.0.1", port=port)
+            assert answer.startswith(b"HTTP/1.1 200")
+            taking.close()
+
+    run(main())
