@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -114,12 +114,22 @@ PEERS = (
 )
 
 
-def installed_peers() -> list[Peer]:
+ACCEPTING_PEERS = (
+    PEERS[0],
+    Peer("gunicorn", "gunicorn", _GUNICORN, ("uvicorn-worker", "uvicorn")),
+    Peer("uvicorn", "uvicorn", "--workers {workers} --port {port} --no-access-log {app}"),
+    Peer("granian", "granian", _GRANIAN),
+    Peer("hypercorn", "hypercorn", "-w {workers} -b 127.0.0.1:{port} {app}"),
+)
+"""Those that differ in who gets a connection: how the app was imported does not matter."""
+
+
+def installed_peers(peers: Sequence[Peer] = PEERS) -> list[Peer]:
     """The peers that can be measured; says which cannot."""
-    for peer in PEERS:
+    for peer in peers:
         if missing := peer.missing():
             print(f"{peer.name} is left out: {', '.join(missing)} not installed", file=sys.stderr)
-    return [peer for peer in PEERS if not peer.missing()]
+    return [peer for peer in peers if not peer.missing()]
 
 
 def machine() -> str:

@@ -127,9 +127,11 @@ def test_slow_heads_hold_nobody_up(start: Start) -> None:
     server.wait_until_ready()
     url = f"http://127.0.0.1:{server.port}/"
     command = ["slowhttptest", "-H", "-c", "200", "-r", "200", "-i", "1", "-l", "20", "-u", url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        with Load(server, clients=2) as load:
-            out, _ = process.communicate(timeout=PATIENCE)
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+        Load(server, clients=2) as load,
+    ):
+        out, _ = process.communicate(timeout=PATIENCE)
     assert load.failed == []
     assert len(load.answers) > 100
     # It says how it ended: all its connections were closed before its time was over.
