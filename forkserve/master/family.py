@@ -49,6 +49,11 @@ class WorkerChild(Child):
     template: int | None = None
     """The template that was asked to fork it, if one was."""
 
+    def close(self) -> None:
+        # Its siblings compare their connections with those that it does not have any more.
+        self.row.clear()
+        Child.close(self)
+
 
 @dataclass(slots=True)
 class TemplateChild(Child):

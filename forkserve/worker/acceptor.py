@@ -50,6 +50,7 @@ class Acceptor:
         turn: Callable[[], float],
         context: ssl.SSLContext | None = None,
         handshake_timeout: float | None = None,
+        limited: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = listeners
@@ -59,7 +60,8 @@ class Acceptor:
         self._context = context
         # Without a limit asyncio has one of its own; it takes none without a context.
         self._handshake_timeout = handshake_timeout or None if context else None
-        self._gate = Gate(monotonic())
+        self._gate = Gate(monotonic(), may_widen=not limited)
+        self._width = 1 if limited else WIDTH
         self._full = False
         self._closed = False
         self._opened = asyncio.Event()
@@ -75,11 +77,13 @@ class Acceptor:
         """Take nothing more; siblings go on with the same queue."""
         if self._closed:
             return
+        watched = self._may_accept()
         self._closed = True
         self._watch.close()
-        # The kernel may have woken us, and nobody else, for one that waits.
-        for listener in self._listeners:
-            self._accept(listener, 1)
+        if watched:
+            # The kernel may have woken us, and nobody else, for one that waits.
+            for listener in self._listeners:
+                self._accept(listener, 1)
 
     async def empty_the_queue(self, until: float) -> None:
         """Take what still waits, under the gate's rule, until nothing waits any more.
@@ -128,7 +132,7 @@ class Acceptor:
         if not self._gate.wide:
             self._accept_one(listener)
             return
-        self._accept(listener, WIDTH)
+        self._accept(listener, self._width)
         self._wakes += 1
         if self._wakes % TURN == 0:
             self._watch.pause()

@@ -47,7 +47,10 @@ keep everybody else waiting."""
 class Gate:
     """The rule for one worker, over all its listeners."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, may_widen: bool = True) -> None:
+        self._may_widen = may_widen
+        """Not where a worker shall take no more than it can serve at once."""
+
         self.awaited: object | None = None
         """The connection whose first request keeps the gate shut."""
 
@@ -64,7 +67,7 @@ class Gate:
         self._taken += 1
         if self._taken >= ROW:
             brisk = now - self._row_began <= BRISK and now >= self._sober_until
-            self.wide = brisk or now < self._wide_until
+            self.wide = (brisk and self._may_widen) or now < self._wide_until
             self._taken, self._row_began = 0, now
         if not self.wide:
             self.awaited = connection

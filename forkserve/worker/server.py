@@ -144,6 +144,7 @@ class WorkerServer(uvicorn.Server):
             self._connections.patience,
             self.config.ssl,
             settings.header_timeout,
+            limited=bool(settings.worker_concurrency),
         )
         self._connections.accepting = True
         self._job.row.hold(0)

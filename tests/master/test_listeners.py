@@ -14,7 +14,7 @@ import pytest
 
 from forkserve.config.bind import Bind
 from forkserve.master import listeners
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master.listeners import BindError, Listener, open_listeners, turn_away
 
 LOCAL = "127.0.0.1"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the holder is read from /proc")
@@ -212,3 +212,18 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_a_name_that_is_none() -> None:
     assert "is not a host name" in refusal(Bind("a" * 64 + ".example", 8000))
+
+
+def test_who_is_turned_away_does_not_get_into_the_queue_and_who_is_in_it_stays() -> None:
+    (listener,) = open_listeners([Bind("127.0.0.1", 0)])
+    address = listener.socket.getsockname()
+    with listener.socket, socket.create_connection(address) as early:
+        turn_away(listener.socket)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.3)
+        served, _ = listener.socket.accept()
+        with served:
+            served.sendall(b"hello")
+            assert early.recv(5) == b"hello"
+        with pytest.raises(BlockingIOError):
+            listener.socket.accept()

@@ -1,0 +1,123 @@
+"""What the gate and the watch over each request cost, beside plain uvicorn.
+
+    python -m tests.bench.cost [--quick]
+
+One worker, kept busy by wrk (https://github.com/wg/wrk) with 16 clients, which keep
+their connections or make a new one for each request. Access logs are off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from tests.bench import burst, peers
+from tests.bench.peers import Peer, Running, descendants, installed_peers, machine, running
+
+APPS = {"raw ASGI": burst.APP, "FastAPI": peers.APP}
+PATHS = {"raw ASGI": "/", "FastAPI": "/items/7"}
+MODES = {"kept": [], "new": ["-H", "Connection: close"]}
+
+REFERENCE = Peer("uvicorn", "uvicorn", "--port {port} --no-access-log {app}")
+PEERS = (
+    REFERENCE,
+    Peer(
+        "forkserve",
+        "forkserve",
+        "-w {workers} -b 127.0.0.1:{port} --log-level warning {app}",
+        ("uvicorn",),
+    ),
+    Peer(
+        "gunicorn",
+        "gunicorn",
+        "-k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port} {app}",
+        ("uvicorn-worker", "uvicorn"),
+    ),
+)
+
+
+def main() -> None:
+    options = _parse()
+    if not shutil.which("wrk"):
+        sys.exit("wrk is not installed")
+    found = installed_peers(PEERS)
+    rates: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    costs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for number in range(options.rounds):
+        for app in APPS:
+            for peer in random.sample(found, len(found)):
+                print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
+                with running(peer, 1, APPS[app]) as server:
+                    server.wait_for_workers(1)
+                    for mode in MODES:
+                        rate, cost = measure(server, PATHS[app], mode, options.seconds)
+                        rates[peer.name, app, mode].append(rate)
+                        costs[peer.name, app, mode].append(cost)
+    print(f"{machine()}; 1 worker, 16 clients, {options.rounds} rounds of {options.seconds} s;")
+    print("requests a second, and CPU time a request, over uvicorn's.\n")
+    heads = [f"{app}, {mode}" for app in APPS for mode in MODES]
+    print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")
+    for peer in found:
+        cells = []
+        for app in APPS:
+            for mode in MODES:
+                rate = _over_reference(rates, peer.name, app, mode)
+                cost = _over_reference(costs, peer.name, app, mode)
+                cells.append(f"{rate:.2f}, {cost:.2f}")
+        print(f"| `{peer.name}` | {peer.versions()} | {' | '.join(cells)} |")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="1 round of 2 s")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 2
+    return options
+
+
+def _over_reference(
+    values: dict[tuple[str, str, str], list[float]], name: str, app: str, mode: str
+) -> float:
+    reference = statistics.median(values[REFERENCE.name, app, mode])
+    return statistics.median(values[name, app, mode]) / reference
+
+
+def measure(server: Running, path: str, mode: str, seconds: int) -> tuple[float, float]:
+    """Requests a second, and seconds of CPU time a request."""
+    pids = {server.pid} | descendants(server.pid)
+    _wrk(server, path, mode, 1)
+    before = sum(map(_cpu_time, pids))
+    requests = _wrk(server, path, mode, seconds)
+    return requests / seconds, (sum(map(_cpu_time, pids)) - before) / requests
+
+
+def _wrk(server: Running, path: str, mode: str, seconds: int) -> int:
+    """How many requests were answered."""
+    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", *MODES[mode]]
+    url = f"http://127.0.0.1:{server.port}{path}"
+    out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    requests = re.search(r"(\d+) requests in", out)
+    if requests is None or "Non-2xx" in out or "Socket errors" in out:
+        raise RuntimeError(out)
+    return int(requests[1])
+
+
+def _cpu_time(pid: int) -> float:
+    """Seconds (proc_pid_stat(5): utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()
