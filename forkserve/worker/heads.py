@@ -95,35 +95,34 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
                 self.transport.write(REFUSAL)
                 self.transport.close()
                 return
+            before = self.cycle
             receive(self, data)
             cycle = self.cycle
             # A glance for most; what is left over is looked at closely.
             if self._waiting or with_h11 or cycle is None or cycle.scope is not self.scope:
-                self._look_closer(data)
+                self._look_closer(data, any_complete=cycle is not before)
 
-        def _look_closer(self, data: bytes) -> None:
-            if in_head(self):
-                self._incomplete(data)
-            elif self._waiting:
-                self._waiting = False
-                self._bytes, self._tail = 0, b""
+        def _look_closer(self, data: bytes, any_complete: bool) -> None:
+            upgraded = self not in self.connections  # it is a WebSocket's now
+            waits = in_head(self) and not upgraded
+            if self._waiting and (any_complete or not waits):
+                self._waiting, self._bytes, self._tail = False, 0, b""
                 heads.complete(self)
+            if not waits:
+                return
+            # Where in the data it began is not known, if something else came before.
+            self._bytes = self._bytes + len(data) if self._waiting else 0
+            self._tail = data[-3:]
+            self._waiting = True
+            heads.expect(self, now())
 
         def _too_long(self, data: bytes) -> bool:
             """Whether this data is of a head that does not end where it should."""
-            if not (self._waiting or in_head(self)):
+            between_requests = self.cycle is not None and not self.cycle.more_body
+            if not (self._waiting or between_requests or in_head(self)):
                 return False
             room = max(0, longest - self._bytes)
             return LINE_END not in self._tail + data[:room]
-
-        def _incomplete(self, data: bytes) -> None:
-            if self not in self.connections:  # it has become a WebSocket, or was closed
-                heads.complete(self)
-                return
-            self._waiting = True
-            self._bytes += len(data)
-            self._tail = data[-3:]
-            heads.expect(self, now())
 
         def connection_lost(self, exc: Exception | None) -> None:
             heads.lost(self)
