@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -16,10 +14,6 @@ from time import monotonic
 from typing import TypeAlias
 
 from forkserve.config.bind import Bind
-
-_SO_ATTACH_FILTER = 26
-_BPF_RETURN = 0x06
-"""``BPF_RET | BPF_K`` of linux/bpf_common.h."""
 
 LONGEST_SEARCH = 0.2
 """Seconds. The name of an address's holder is worth no longer wait."""
@@ -118,22 +112,6 @@ def _listen(sock: socket.socket, target: _Target, backlog: int, v6only: bool) ->
     sock.listen(backlog)
     # A connection wakes several workers; those that come late must not block in accept().
     sock.setblocking(False)
-
-
-def turn_away(listener: _Socket) -> None:
-    """Let no further client into the queue of ``listener``; those in it stay.
-
-    A filter that drops each packet keeps the handshakes out (socket(7),
-    SO_ATTACH_FILTER): such a client tries again a second later and is refused, once
-    the last worker has closed the socket. Without it, one that comes between the last
-    accept and that close would be reset. Where there is no such filter, nothing happens.
-    """
-    if sys.platform != "linux":
-        return
-    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
-    program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all))
-    with contextlib.suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _sentence(target: _Target, exc: OSError) -> str:

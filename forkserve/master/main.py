@@ -33,11 +33,12 @@ from forkserve.channel import (
 )
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
+from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import Child, Family, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
-from forkserve.master.listeners import BindError, Listener, open_listeners, turn_away
+from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard

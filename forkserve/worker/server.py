@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from forkserve.channel import LastCall, Leaving, Message, Promote, Ready, Spent
+from forkserve.last_call import turn_away
 from forkserve.scoreboard import Row
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
@@ -175,6 +176,8 @@ class WorkerServer(uvicorn.Server):
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
         if self._acceptor is not None and self._last_call:
+            for sock in sockets or []:
+                turn_away(sock)  # a master that was killed has not done it
             await self._acceptor.empty_the_queue(deadline)
         self._stop_accepting(sockets or [])
         self._close_websockets()

@@ -13,8 +13,9 @@ from time import monotonic
 import pytest
 
 from forkserve.config.bind import Bind
+from forkserve.last_call import turn_away
 from forkserve.master import listeners
-from forkserve.master.listeners import BindError, Listener, open_listeners, turn_away
+from forkserve.master.listeners import BindError, Listener, open_listeners
 
 LOCAL = "127.0.0.1"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the holder is read from /proc")

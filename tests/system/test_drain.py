@@ -14,7 +14,7 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
-from tests.system.server import APP, PATIENCE, Load, Server
+from tests.system.server import APP, PATIENCE, Load, Server, is_gone, port_is_free
 from tests.system.test_accept import BLOCKING, HEAD, Client
 
 Start = Callable[..., Server]
@@ -94,6 +94,15 @@ def test_at_a_stop_nobody_else_gets_into_the_queue(start: Start, folder: Path) -
     assert server.wait_for_exit() == 0
     comes.join(PATIENCE)
     assert isinstance(late[0], ConnectionRefusedError)
+
+
+def test_orphaned_workers_do_not_serve_on_under_load(start: Start) -> None:
+    server = start("-w", "2", "--graceful-timeout", "600").wait_until_ready()
+    workers = server.worker_pids()
+    with Load(server, clients=8):  # in the end it is refused
+        server.signal(signal.SIGKILL)
+        server.wait_for("gone", lambda: all(map(is_gone, workers)))
+    assert port_is_free(server.port)
 
 
 @pytest.mark.parametrize("how", ["TERM to the worker", "reload", "stop"])
