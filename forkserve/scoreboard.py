@@ -24,14 +24,12 @@ _OPEN = struct.Struct("d")
 """0.0: it does not accept; else the number of its connections and one."""
 
 _SERVING = struct.Struct("3d16p200p")
-"""Requests answered, requests in flight, since when, method, path: written in one go,
-as it is written twice a request."""
-
-_PROGRESS = 16
-"""Bytes of the first two of those."""
+"""Requests begun, requests in flight, since when, method, path: in one go, as each
+request writes it."""
 
 _OPEN_AT = _BEAT.size
 _SERVING_AT = _OPEN_AT + _OPEN.size
+_IN_FLIGHT_AT = _SERVING_AT + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,13 @@ class Row:
 
     def __init__(self, view: memoryview, open_of_each: memoryview[float]) -> None:
         self._view = view
-        # As attributes, and not as methods: they are passed twice by each request.
+        # As attributes, and not as methods: each request passes here.
         self.serve = partial(_SERVING.pack_into, view, _SERVING_AT)
-        """``serve(answered, in_flight, since, method, path)``: say which request is being
+        """``serve(begun, in_flight, since, method, path)``: say which request is being
         served; what is too long is cut."""
-        self.progress = view[_SERVING_AT : _SERVING_AT + _PROGRESS].cast("d")
-        """Requests answered, and requests in flight."""
+        self.in_flight = view[_IN_FLIGHT_AT : _IN_FLIGHT_AT + 8].cast("d")
+        """Its one item: requests in flight. What has begun and is not in flight is
+        answered."""
         self._open_of_each = open_of_each
 
     def clear(self) -> None:
@@ -98,11 +97,11 @@ class Row:
         return beat
 
     def snapshot(self) -> Snapshot:
-        answered, in_flight, since, method, path = _SERVING.unpack_from(self._view, _SERVING_AT)
+        begun, in_flight, since, method, path = _SERVING.unpack_from(self._view, _SERVING_AT)
         label = f"{method.decode('latin-1')} {path.decode('latin-1')}" if in_flight else ""
         return Snapshot(
             beat=self.last_beat(),
-            requests=int(answered),
+            requests=int(begun - in_flight),
             in_flight=int(in_flight),
             serving="".join(c if c.isprintable() else "?" for c in label),
             serving_since=since if in_flight else 0.0,

@@ -91,16 +91,22 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
         _tail = b""
 
         def data_received(self, data: bytes) -> None:
+            # A glance is enough for most: a head that comes whole, or a piece of a body.
+            if self._waiting or with_h11 or len(data) > longest:
+                self._receive_with_care(data)
+                return
+            receive(self, data)
+            if self.cycle.scope is not self.scope:
+                self._look_closer(data, any_complete=True)
+
+        def _receive_with_care(self, data: bytes) -> None:
             if self._bytes + len(data) > longest and self._too_long(data):
                 self.transport.write(REFUSAL)
                 self.transport.close()
                 return
             before = self.cycle
             receive(self, data)
-            cycle = self.cycle
-            # A glance for most; what is left over is looked at closely.
-            if self._waiting or with_h11 or cycle is None or cycle.scope is not self.scope:
-                self._look_closer(data, any_complete=cycle is not before)
+            self._look_closer(data, any_complete=self.cycle is not before)
 
         def _look_closer(self, data: bytes, any_complete: bool) -> None:
             upgraded = self not in self.connections  # it is a WebSocket's now

@@ -20,31 +20,31 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
     It is passed by every request, so each line of it was weighed (``tests/bench/cost``).
     """
     in_flight: dict[int, tuple[float, bytes, bytes]] = {}
-    answered = 0
-    serve, progress = row.serve, row.progress
+    begun = 0
+    serve, shown = row.serve, row.in_flight
 
     async def track(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal answered
-        kind = scope["type"]
-        if kind == "lifespan":
-            await app(scope, receive, send)
-            return
-        method = scope["method"].encode() if kind == "http" else b"WebSocket"
-        request = (monotonic(), method, scope["raw_path"])
-        key = id(scope)
-        in_flight[key] = request
-        serve(answered, len(in_flight), *request)
+        nonlocal begun
+        try:
+            method = scope["method"].encode()
+        except KeyError:
+            if scope["type"] == "lifespan":
+                await app(scope, receive, send)
+                return
+            method = b"WebSocket"
+        begun += 1
+        since, path, key = monotonic(), scope["raw_path"], id(scope)
+        in_flight[key] = (since, method, path)
+        serve(begun, len(in_flight), since, method, path)
         try:
             await app(scope, receive, send)
         finally:
             del in_flight[key]
-            answered += 1
             if in_flight:
-                serve(answered, len(in_flight), *next(reversed(in_flight.values())))
+                serve(begun, len(in_flight), *next(reversed(in_flight.values())))
             else:
-                progress[0] = answered
-                progress[1] = 0.0
+                shown[0] = 0.0
             if on_answered is not None:
-                on_answered(answered)
+                on_answered(begun - len(in_flight))
 
     return track

@@ -1,9 +1,10 @@
 """What the gate and the watch over each request cost, beside plain uvicorn.
 
-    python -m tests.bench.cost [--quick]
+    python -m tests.bench.cost [--workers N] [--quick]
 
-One worker, kept busy by wrk (https://github.com/wg/wrk) with 16 clients, which keep
-their connections or make a new one for each request. Access logs are off.
+Kept busy by wrk (https://github.com/wg/wrk) with 16 clients, which keep their
+connections or make a new one for each request. Access logs are off. With one worker it
+is the bare cost that shows; with more, how evenly they are used counts too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ APPS = {"raw ASGI": burst.APP, "FastAPI": peers.APP}
 PATHS = {"raw ASGI": "/", "FastAPI": "/items/7"}
 MODES = {"kept": [], "new": ["-H", "Connection: close"]}
 
-REFERENCE = Peer("uvicorn", "uvicorn", "--port {port} --no-access-log {app}")
+REFERENCE = Peer("uvicorn", "uvicorn", "--workers {workers} --port {port} --no-access-log {app}")
 PEERS = (
     REFERENCE,
     Peer(
@@ -55,13 +56,13 @@ def main() -> None:
         for app in APPS:
             for peer in random.sample(found, len(found)):
                 print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-                with running(peer, 1, APPS[app]) as server:
-                    server.wait_for_workers(1)
+                with running(peer, options.workers, APPS[app]) as server:
+                    server.wait_for_workers(options.workers)
                     for mode in MODES:
                         rate, cost = measure(server, PATHS[app], mode, options.seconds)
                         rates[peer.name, app, mode].append(rate)
                         costs[peer.name, app, mode].append(cost)
-    print(f"{machine()}; 1 worker, 16 clients, {options.rounds} rounds of {options.seconds} s;")
+    print(f"{machine()}; {options.workers} workers, 16 clients, {options.rounds} rounds;")
     print("requests a second, and CPU time a request, over uvicorn's.\n")
     heads = [f"{app}, {mode}" for app in APPS for mode in MODES]
     print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")
@@ -77,6 +78,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--quick", action="store_true", help="1 round of 2 s")
