@@ -220,7 +220,6 @@ class WorkerServer(uvicorn.Server):
     def _asked_to_leave(self, signum: int, frame: FrameType | None) -> None:
         # A signal handler and not the loop's, since it runs in a blocked loop too.
         if lifeline.is_orphan(self._job.master_pid):
-            self._last_call = True
             self._make_sure_it_ends()
         self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 

@@ -205,6 +205,24 @@ def test_beyond_worker_concurrency_a_connection_waits_for_whoever_is_free_first(
     assert len({client.pid() for client in clients}) == 2
 
 
+def test_what_waits_for_a_place_is_not_lost_with_a_worker(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    (folder / "app.py").write_text(WAITING)
+    server = start("-w", "2", "--worker-concurrency", "1").wait_until_ready()
+    at_work = [connect(server) for _ in range(2)]
+    for client in at_work:
+        client.ask(b"/wait")
+    server.wait_for("two at work", lambda: len(list(folder.glob("waits-*"))) == 2)
+    waiting = [connect(server) for _ in range(6)]
+    for client in waiting:
+        client.ask()
+    os.kill(min(server.worker_pids()), 9)
+    server.write("", "go")
+    for client in waiting:  # they were in the kernel's queue, not in the worker
+        client.pid()
+
+
 def test_a_request_beyond_the_limit_on_an_idle_connection_waits_its_turn(
     start: Start, connect: Connect, folder: Path
 ) -> None:

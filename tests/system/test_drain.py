@@ -96,10 +96,12 @@ def test_at_a_stop_nobody_else_gets_into_the_queue(start: Start, folder: Path) -
     assert isinstance(late[0], ConnectionRefusedError)
 
 
-def test_orphaned_workers_do_not_serve_on_under_load(start: Start) -> None:
+def test_orphaned_workers_do_not_serve_on_under_load(start: Start, folder: Path) -> None:
+    busy = APP.replace("    body =", "    time.sleep(0.02)\n    body =")
+    (folder / "app.py").write_text("import time\n" + busy)
     server = start("-w", "2", "--graceful-timeout", "600").wait_until_ready()
     workers = server.worker_pids()
-    with Load(server, clients=8):  # in the end it is refused
+    with Load(server, clients=16):  # more than they can serve; in the end it is refused
         server.signal(signal.SIGKILL)
         server.wait_for("gone", lambda: all(map(is_gone, workers)))
     assert port_is_free(server.port)
@@ -110,7 +112,8 @@ def test_websockets_are_told_that_the_service_restarts(
     start: Start, folder: Path, how: str
 ) -> None:
     (folder / "app.py").write_text(LASTING)
-    server = start("-w", "1").wait_until_ready()
+    patient = ("--keep-alive", "600", "--graceful-timeout", "600")
+    server = start("-w", "1", *patient).wait_until_ready()
     with websockets.sync.client.connect(f"ws://127.0.0.1:{server.port}/") as client:
         if how == "TERM to the worker":
             os.kill(server.worker_pids().pop(), signal.SIGTERM)

@@ -234,6 +234,21 @@ def test_closing_takes_the_one_for_which_the_kernel_may_have_woken_only_us(run: 
     run(main())
 
 
+def test_a_wake_up_that_was_lost_is_made_good_at_the_next_beat(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener)
+            taking._watch.pause()  # nobody is woken for the next
+            asking = asyncio.create_task(_ask(host="127.0.0.1", port=listener.getsockname()[1]))
+            while not select.select([listener], [], [], 0)[0]:
+                await asyncio.sleep(0)
+            taking.beat(monotonic())
+            assert (await asking).startswith(b"HTTP/1.1 200")
+            taking.close()
+
+    run(main())
+
+
 def test_a_connection_that_was_reset_in_the_queue_harms_nobody(run: Run) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
