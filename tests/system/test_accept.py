@@ -217,6 +217,7 @@ def test_what_waits_for_a_place_is_not_lost_with_a_worker(
     waiting = [connect(server) for _ in range(6)]
     for client in waiting:
         client.ask()
+    time.sleep(0.3)  # what is looked at: that meanwhile nobody takes them
     os.kill(min(server.worker_pids()), 9)
     server.write("", "go")
     for client in waiting:  # they were in the kernel's queue, not in the worker

@@ -133,6 +133,29 @@ def test_the_end_of_a_head_may_be_cut_anywhere(run: Run, cut: int) -> None:
     run(test)
 
 
+def test_a_long_head_that_comes_whole_is_refused_too(run: Run) -> None:
+    async def test(connection: Connection) -> None:
+        await connection.feed(HEAD + b"\r\n")
+        await connection.feed(HEAD + b"x: " + b"x" * LONGEST + b"\r\n\r\n")
+        assert connection.refused
+        assert connection.answers == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("piece", [LONGEST - 1, 3 * LONGEST + 7])
+def test_many_requests_in_a_row_are_not_one_long_head(run: Run, piece: int) -> None:
+    requests = (HEAD + b"\r\n") * 500
+
+    async def test(connection: Connection) -> None:
+        pieces = [requests[begin : begin + piece] for begin in range(0, len(requests), piece)]
+        await connection.feed(*pieces)
+        assert not connection.transport.closed
+        assert connection.answers == 500
+
+    run(test)
+
+
 def test_bodies_may_be_long_and_answered_early(run: Run) -> None:
     async def test(connection: Connection) -> None:
         length = 10 * LONGEST
