@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -51,6 +52,18 @@ def _ask_all(server: Server, path: bytes, count: int) -> list[Client]:
     return clients
 
 
+def _listens(server: Server) -> bool:
+    """Whether the master itself still holds the listening socket."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    port = f":{server.port:04X}"
+    inodes = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(port) and line[3] == "0A"}
+    held = set()
+    for fd in Path(f"/proc/{server.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(os.readlink(fd))
+    return bool(inodes & held)
+
+
 @pytest.mark.parametrize("kill_the_master", [False, True])
 def test_what_waits_in_the_queue_at_the_end_is_answered(
     start: Start, folder: Path, kill_the_master: bool
@@ -69,6 +82,7 @@ def test_what_waits_in_the_queue_at_the_end_is_answered(
     for client in clients:
         client.socket.close()
     server.wait_for_exit()
+    server.wait_for("gone", lambda: all(map(is_gone, workers)))
 
 
 def test_at_a_stop_nobody_else_gets_into_the_queue(start: Start, folder: Path) -> None:
@@ -77,7 +91,7 @@ def test_at_a_stop_nobody_else_gets_into_the_queue(start: Start, folder: Path) -
     first = _ask_all(server, b"/block", 1)[0]
     server.wait_for("at work", lambda: len(list(folder.glob("blocks-*"))) == 1)
     server.signal(signal.SIGTERM)
-    server.wait_for_log("stopping because of")
+    server.wait_for("the listener given up", lambda: not _listens(server))
     late: list[Any] = []
 
     def come_late() -> None:
