@@ -67,8 +67,10 @@ class Acceptor:
         self._opened = asyncio.Event()
         self._wakes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._exhausted_since = 0.0
-        self._exhausted_last = 0.0
+        self._starved = False
+        """It has met a lack of descriptors, and has not tried again yet."""
+        self._last_starved = 0.0
+        """When it met that last (``time.monotonic()``); 0.0: not lately."""
         heads.on_first = self._first_request
         heads.on_lost = self._lost
         self._watch: Watch = watch(self._loop, listeners, self._readable)
@@ -93,9 +95,9 @@ class Acceptor:
         """
         while not self._closed and monotonic() < until:
             self._opened.clear()
-            if self._may_accept() and not self._exhausted_now():
+            if self._may_accept():
                 taken = sum([self._accept_one(listener) for listener in self._listeners])
-                if not taken and not self._exhausted_now():
+                if not taken and not self._starved:
                     return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), WINDOW)
@@ -114,9 +116,9 @@ class Acceptor:
         Looks whether a connection waits that nobody was woken for. An exclusive
         wake-up is spent on one worker, and that may have died of it.
         """
-        if self._exhausted_since and now - self._exhausted_last > RECOVERED:
+        if self._last_starved and now - self._last_starved > RECOVERED:
             logger.warning("accepting again: descriptors are free")
-            self._exhausted_since = 0.0
+            self._last_starved = 0.0
         if self._may_accept():
             self._watch.pause()
             self._watch.resume()
@@ -124,7 +126,8 @@ class Acceptor:
     # -- accepting --------------------------------------------------------------------
 
     def _may_accept(self) -> bool:
-        return not self._full and not self._closed and self._gate.awaited is None
+        shut = self._full or self._closed or self._starved
+        return not shut and self._gate.awaited is None
 
     def _readable(self, listener: socket.socket) -> None:
         if not self._may_accept():
@@ -159,7 +162,7 @@ class Acceptor:
                 return count
             except OSError as exc:
                 if exc.errno in EXHAUSTED:
-                    self._pause_for_descriptors(exc)
+                    self._wait_for_descriptors(exc)
                 return count  # or it has failed already: accept(2), "Error handling"
             self._take(connection)
         return at_most
@@ -200,7 +203,7 @@ class Acceptor:
     # -- opening and shutting ---------------------------------------------------------
 
     def _open(self) -> None:
-        if self._may_accept() and not self._exhausted_now():
+        if self._may_accept():
             self._watch.resume()
             self._opened.set()
 
@@ -215,10 +218,10 @@ class Acceptor:
             self._open()
 
     def _lost(self, protocol: Any) -> None:
-        if self._exhausted_since and self._may_accept():
-            self._watch.resume()  # here is a descriptor
-        elif self._gate.arrived(protocol):
+        if self._gate.arrived(protocol):
             self._open()
+        if self._starved:
+            self._try_again()  # here is a descriptor
 
     def _set_timer(self, now: float) -> None:
         delay = self._gate.time_left(now) or WINDOW
@@ -238,19 +241,17 @@ class Acceptor:
 
     # -- out of descriptors -----------------------------------------------------------
 
-    def _pause_for_descriptors(self, exc: OSError) -> None:
-        now = monotonic()
-        if not self._exhausted_since:
-            self._exhausted_since = now
+    def _wait_for_descriptors(self, exc: OSError) -> None:
+        if not self._last_starved:
             logger.error(
                 "cannot accept (%s): new connections wait until descriptors are free; "
                 "see `ulimit -n`, or LimitNOFILE= of systemd",
                 exc.strerror,
             )
-        self._exhausted_last = now
-        self._loop.call_later(LOOK_AGAIN, self._open)
+        self._starved, self._last_starved = True, monotonic()
+        self._watch.pause()
+        self._loop.call_later(LOOK_AGAIN, self._try_again)
 
-    def _exhausted_now(self) -> bool:
-        return bool(self._exhausted_since) and (
-            monotonic() - self._exhausted_last < LOOK_AGAIN * 0.9
-        )
+    def _try_again(self) -> None:
+        self._starved = False
+        self._open()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import os
+import resource
 import select
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -247,6 +250,55 @@ def test_a_wake_up_that_was_lost_is_made_good_at_the_next_beat(run: Run) -> None
             taking.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_without_descriptors_it_rests_however_wide_the_gate_is(run: Run, wide: bool) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            taking = _accept(listener)
+            taking._gate.wide = wide
+            wakes = 0
+            readable = taking._readable
+
+            def count(listener: socket.socket) -> None:
+                nonlocal wakes
+                wakes += 1
+                readable(listener)
+
+            taking._watch.close()
+            taking._watch = watch_module.watch(asyncio.get_running_loop(), [listener], count)
+            while not getattr(taking._watch, "_ours", True):  # the loop's registration
+                await asyncio.sleep(0)
+            taking._watch.pause()
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            answer = asyncio.create_task(reader.read())
+            with _no_descriptor_left():
+                writer.write(REQUEST)
+                taking._watch.resume()
+                while not taking._starved:
+                    await asyncio.sleep(0)
+                before = wakes
+                for _ in range(1000):  # turns of the loop, in which it could spin
+                    await asyncio.sleep(0)
+                assert wakes - before < 5
+            assert (await answer).startswith(b"HTTP/1.1 200")
+            writer.close()
+            taking.close()
+
+    run(main())
+
+
+@contextlib.contextmanager
+def _no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_connection_that_was_reset_in_the_queue_harms_nobody(run: Run) -> None:
