@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
-from forkserve.worker.gate import WIDTH, WINDOW, Gate
+from forkserve.worker.gate import WINDOW, Gate
 from forkserve.worker.heads import Heads
 from forkserve.worker.watch import Watch, watch
 
@@ -58,10 +58,9 @@ class Acceptor:
         self._heads = heads
         self._turn = turn
         self._context = context
-        # Without a limit asyncio has one of its own; it takes none without a context.
+        # None leaves it to the loop's own limit. Without a context none may be given.
         self._handshake_timeout = handshake_timeout or None if context else None
         self._gate = Gate(monotonic(), may_widen=not limited)
-        self._width = 1 if limited else WIDTH
         self._full = False
         self._closed = False
         self._opened = asyncio.Event()
@@ -135,7 +134,7 @@ class Acceptor:
         if not self._gate.wide:
             self._accept_one(listener)
             return
-        self._accept(listener, self._width)
+        self._accept(listener, self._gate.width)
         self._wakes += 1
         if self._wakes % TURN == 0:
             self._watch.pause()

@@ -18,8 +18,8 @@ Pure: time comes in from outside, always ``time.monotonic()``. See
 from __future__ import annotations
 
 WINDOW = 0.005
-"""Seconds that a connection's first request is waited for. Clients that connect and
-send at once need one round trip less than nothing; silent ones must not hold us up."""
+"""Seconds that a connection's first request is waited for. Most clients send it as they
+connect; a silent one must not hold up the others."""
 
 WIDTH = 8
 """Connections a wake-up while the gate is wide."""
@@ -55,12 +55,19 @@ class Gate:
         """The connection whose first request keeps the gate shut."""
 
         self.wide = False
+        """Several connections may be taken before the first request of each."""
+
         self._deadline = 0.0
         self._taken = 0
         self._row_began = now
         self._wide_until = 0.0
         self._sober_until = 0.0
         self._silent = 0
+
+    @property
+    def width(self) -> int:
+        """Connections that may be taken at one wake-up."""
+        return WIDTH if self.wide and self._may_widen else 1
 
     def taken(self, connection: object, now: float) -> None:
         """A connection was accepted."""

@@ -34,7 +34,11 @@ BEAT = 1.0
 """Seconds between two heartbeats, at most; an idle worker wakes no oftener."""
 
 STEP_BACK = 0.001
+"""Seconds for which a worker lets its siblings go first, for each connection that it has
+more than one of them ..."""
+
 MOST_SURPLUS = 4
+"""... up to so many connections: should that one be blocked, no client waits for long."""
 
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
@@ -74,8 +78,9 @@ class WorkerServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
         counted = self._answered if job.settings.max_requests else None
         config.loaded_app = tracked(config.loaded_app, job.row, counted)
-        self._limit = Limit(job.settings.worker_concurrency)
+        self._limit: Limit | None = None
         if job.settings.worker_concurrency:
+            self._limit = Limit(job.settings.worker_concurrency)
             config.loaded_app = self._limit.around(config.loaded_app)
         super().__init__(config)
         self._job = job
@@ -145,11 +150,12 @@ class WorkerServer(uvicorn.Server):
             self._connections.patience,
             self.config.ssl,
             settings.header_timeout,
-            limited=bool(settings.worker_concurrency),
+            limited=self._limit is not None,
         )
         self._connections.accepting = True
         self._job.row.hold(0)
-        self._limit.on_change = self._acceptor.full
+        if self._limit is not None:
+            self._limit.on_change = self._acceptor.full
         self._wear = Wear.begin(self._job.settings)
         if because := self._wear.too_big_from_the_start():
             # Not before it is ready: until then what is said counts as a failure's cause.

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import random
 import socket
 import statistics
-import sys
 from collections import Counter, defaultdict
 from time import monotonic
 
-from tests.bench.peers import ACCEPTING_PEERS, Running, installed_peers, machine, running
+from tests.bench.peers import ACCEPTING_PEERS, Running, in_turns, installed_peers, machine, running
 
 BLOCK = 0.2
 """Seconds that a handler blocks."""
@@ -55,16 +53,14 @@ def main() -> None:
     peers = installed_peers(ACCEPTING_PEERS)
     bursts: dict[tuple[str, int], list[float]] = defaultdict(list)
     shares: dict[tuple[str, bool], list[float]] = defaultdict(list)
-    for number in range(options.rounds):
-        for peer in random.sample(peers, len(peers)):
-            print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-            with running(peer, options.workers, APP) as server:
-                server.wait_for_workers(options.workers)
-                for size in BURSTS:
-                    ideal = BLOCK * -(-size // options.workers)
-                    bursts[peer.name, size].append(burst(server, size) / ideal)
-                for at_once in (True, False):
-                    shares[peer.name, at_once].append(busiest_share(server, at_once))
+    for _, peer in in_turns(peers, options.rounds):
+        with running(peer, options.workers, APP) as server:
+            server.wait_for_workers(options.workers)
+            for size in BURSTS:
+                ideal = BLOCK * -(-size // options.workers)
+                bursts[peer.name, size].append(burst(server, size) / ideal)
+            for at_once in (True, False):
+                shares[peer.name, at_once].append(busiest_share(server, at_once))
     print(f"{machine()}; {options.workers} workers, {options.rounds} rounds: median (worst).\n")
     heads = [*(f"{size} at once" for size in BURSTS), "64 kept, at once", "one by one"]
     print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")

@@ -11,37 +11,35 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import burst, peers
-from tests.bench.peers import Peer, Running, descendants, installed_peers, machine, running
+from tests.bench.peers import (
+    ACCEPTING_PEERS,
+    Running,
+    descendants,
+    in_turns,
+    installed_peers,
+    machine,
+    running,
+)
 
 APPS = {"raw ASGI": burst.APP, "FastAPI": peers.APP}
 PATHS = {"raw ASGI": "/", "FastAPI": "/items/7"}
 MODES = {"kept": [], "new": ["-H", "Connection: close"]}
 
-REFERENCE = Peer("uvicorn", "uvicorn", "--workers {workers} --port {port} --no-access-log {app}")
+FORKSERVE, GUNICORN, REFERENCE, *_ = ACCEPTING_PEERS
 PEERS = (
     REFERENCE,
-    Peer(
-        "forkserve",
-        "forkserve",
-        "-w {workers} -b 127.0.0.1:{port} --log-level warning {app}",
-        ("uvicorn",),
-    ),
-    Peer(
-        "gunicorn",
-        "gunicorn",
-        "-k uvicorn_worker.UvicornWorker -w {workers} -b 127.0.0.1:{port} {app}",
-        ("uvicorn-worker", "uvicorn"),
-    ),
+    replace(FORKSERVE, arguments=f"--log-level warning {FORKSERVE.arguments}"),
+    GUNICORN,
 )
 
 
@@ -52,16 +50,14 @@ def main() -> None:
     found = installed_peers(PEERS)
     rates: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     costs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for number in range(options.rounds):
+    for _, peer in in_turns(found, options.rounds):
         for app in APPS:
-            for peer in random.sample(found, len(found)):
-                print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-                with running(peer, options.workers, APPS[app]) as server:
-                    server.wait_for_workers(options.workers)
-                    for mode in MODES:
-                        rate, cost = measure(server, PATHS[app], mode, options.seconds)
-                        rates[peer.name, app, mode].append(rate)
-                        costs[peer.name, app, mode].append(cost)
+            with running(peer, options.workers, APPS[app]) as server:
+                server.wait_for_workers(options.workers)
+                for mode in MODES:
+                    rate, cost = measure(server, PATHS[app], mode, options.seconds)
+                    rates[peer.name, app, mode].append(rate)
+                    costs[peer.name, app, mode].append(cost)
     print(f"{machine()}; {options.workers} workers, 16 clients, {options.rounds} rounds;")
     print("requests a second, and CPU time a request, over uvicorn's.\n")
     heads = [f"{app}, {mode}" for app in APPS for mode in MODES]

@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import random
 import select
 import signal
 import socket
@@ -130,6 +131,14 @@ def installed_peers(peers: Sequence[Peer] = PEERS) -> list[Peer]:
         if missing := peer.missing():
             print(f"{peer.name} is left out: {', '.join(missing)} not installed", file=sys.stderr)
     return [peer for peer in peers if not peer.missing()]
+
+
+def in_turns(peers: Sequence[Peer], rounds: int) -> Iterator[tuple[int, Peer]]:
+    """Each round's number with each peer, in a new order every round; says which it is."""
+    for number in range(rounds):
+        for peer in random.sample(peers, len(peers)):
+            print(f"round {number + 1} of {rounds}: {peer.name}", file=sys.stderr)
+            yield number, peer
 
 
 def machine() -> str:

@@ -17,12 +17,11 @@ import heapq
 import math
 import random
 import statistics
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
 from tests.bench.burst import APP
-from tests.bench.peers import ACCEPTING_PEERS, Running, installed_peers, machine, running
+from tests.bench.peers import ACCEPTING_PEERS, Running, in_turns, installed_peers, machine, running
 
 SERVICE = 0.05
 """Seconds that a request takes, on average."""
@@ -45,16 +44,14 @@ def main() -> None:
     options = _parse()
     peers = installed_peers(ACCEPTING_PEERS)
     outcomes: dict[tuple[str, str, float], list[Outcome]] = defaultdict(list)
-    for number in range(options.rounds):
-        for peer in random.sample(peers, len(peers)):
-            print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-            with running(peer, options.workers, APP) as server:
-                server.wait_for_workers(options.workers)
-                for kind in KINDS:
-                    for load in LOADS:
-                        seed = hash((number, kind, load))
-                        outcome = measure(server, options, kind, load, seed)
-                        outcomes[peer.name, kind, load].append(outcome)
+    for number, peer in in_turns(peers, options.rounds):
+        with running(peer, options.workers, APP) as server:
+            server.wait_for_workers(options.workers)
+            for kind in KINDS:
+                for load in LOADS:
+                    seed = f"{number} {kind} {load}"
+                    outcome = measure(server, options, kind, load, seed)
+                    outcomes[peer.name, kind, load].append(outcome)
     print(f"{machine()}; {options.workers} workers, service {SERVICE * 1000:.0f} ms,")
     print(f"{options.requests} requests a cell, {options.rounds} rounds; mean / p99 latency")
     print("over what one queue gives for the same arrivals.\n")
@@ -92,7 +89,7 @@ def _parse() -> argparse.Namespace:
 
 
 def measure(
-    server: Running, options: argparse.Namespace, kind: str, load: float, seed: int
+    server: Running, options: argparse.Namespace, kind: str, load: float, seed: str
 ) -> Outcome:
     draw = random.Random(seed)
     rate = load * options.workers / SERVICE

@@ -12,11 +12,10 @@ import os
 import random
 import signal
 import statistics
-import sys
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from tests.bench.peers import Peer, Running, installed_peers, machine, running
+from tests.bench.peers import Peer, Running, in_turns, installed_peers, machine, running
 
 SETTLED = 6.0
 """Seconds a worker has been ready before it is killed. Servers treat those that die
@@ -37,11 +36,9 @@ def main() -> None:
     options = _parse()
     peers = installed_peers()
     results = {peer: Result() for peer in peers}
-    for number in range(options.rounds):
-        for peer in random.sample(peers, len(peers)):
-            print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-            with running(peer, options.workers) as server:
-                measure(server, options.workers, options.kills, results[peer])
+    for _, peer in in_turns(peers, options.rounds):
+        with running(peer, options.workers) as server:
+            measure(server, options.workers, options.kills, results[peer])
     kills = f"{options.rounds} rounds of {options.kills} kills each"
     print(f"{machine()}; {options.workers} workers; {kills}.\n")
     print(table(results))

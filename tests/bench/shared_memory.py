@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 from forkserve.template.sharing import immortal_is_possible
-from tests.bench.peers import PEERS, Peer, Running, descendants, machine, running
+from tests.bench.peers import PEERS, Peer, Running, descendants, in_turns, machine, running
 
 PARTS = 100
 MOMENTS = ("at the start", "after use", "after a collection")
@@ -77,11 +77,9 @@ def main() -> None:
     source = APP.format(buffers=options.buffers, records=options.records, parts=PARTS)
     peers = [peer for peer in MEASURED if _can_be_measured(peer)]
     seen: dict[str, list[list[float]]] = {peer.name: [] for peer in peers}
-    for number in range(options.rounds):
-        for peer in random.sample(peers, len(peers)):
-            print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr)
-            with running(peer, options.workers, source) as server:
-                seen[peer.name].append(weigh(server, options.workers, options.requests))
+    for _, peer in in_turns(peers, options.rounds):
+        with running(peer, options.workers, source) as server:
+            seen[peer.name].append(weigh(server, options.workers, options.requests))
     print(f"{machine()}; {options.workers} workers; median of {options.rounds} runs, MiB.\n")
     print(table(peers, seen))
 
