@@ -169,6 +169,9 @@ class Acceptor:
     def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         protocol = self._make_protocol()
+        # uvicorn does so when it is connected, which is later; a draining worker would
+        # not know until then that it has a client.
+        protocol.connections.add(protocol)
         now = monotonic()
         self._heads.expect(protocol, now)
         self._gate.taken(protocol, now)
@@ -185,6 +188,7 @@ class Acceptor:
         except Exception as exc:
             # A handshake that failed, or a client that has gone: none of our business.
             logger.debug("a connection came to nothing: %r", exc)
+            protocol.connections.discard(protocol)
             self._heads.lost(protocol)
             connection.close()
 

@@ -130,6 +130,10 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
             room = max(0, longest - self._bytes)
             return LINE_END not in self._tail + data[:room]
 
+        def shutdown(self) -> None:
+            if self.transport is not None:  # else it is being connected, and is answered yet
+                super().shutdown()
+
         def connection_lost(self, exc: Exception | None) -> None:
             heads.lost(self)
             lose(self, exc)

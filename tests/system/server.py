@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -202,15 +204,24 @@ class Server:
 
 
 class Load:
-    """A steady load from several clients; ``failed`` holds what went wrong."""
+    """A steady load from several clients; ``failed`` holds what went wrong.
+
+    ``hesitate``: seconds, at most, between a client's connecting and its request.
+    """
 
     def __init__(
-        self, server: Server, clients: int = 4, keep_alive: bool = False, port: int | None = None
+        self,
+        server: Server,
+        clients: int = 4,
+        keep_alive: bool = False,
+        port: int | None = None,
+        hesitate: float = 0.0,
     ) -> None:
         self.failed: list[str] = []
         self.answers: list[str] = []
         self._port = port or server.port
         self._keep_alive = keep_alive
+        self._hesitate = hesitate
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
 
@@ -228,6 +239,9 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         while not self._stop.is_set():
             try:
+                if self._hesitate:
+                    connection.connect()
+                    time.sleep(random.uniform(0.0, self._hesitate))
                 connection.request("GET", "/")
                 with connection.getresponse() as response:
                     body = response.read().decode()

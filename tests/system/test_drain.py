@@ -175,7 +175,9 @@ def test_fifty_reloads_and_all_else_lose_no_request(start: Start) -> None:
     server = start("-w", "3", "--max-requests", "300", "--max-requests-jitter", "100")
     server.wait_until_ready()
     disturb = random.Random(4)
-    with Load(server, clients=16) as new, Load(server, clients=16, keep_alive=True) as kept:
+    new = Load(server, clients=16, hesitate=0.003)
+    kept = Load(server, clients=16, keep_alive=True)
+    with new, kept:
         for number in range(50):
             if number % 5 == 1:
                 server.signal(signal.SIGTTIN)

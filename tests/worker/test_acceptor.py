@@ -61,16 +61,22 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _accept(
-    listener: socket.socket, context: ssl.SSLContext | None = None, http: Any = "auto"
+    listener: socket.socket,
+    context: ssl.SSLContext | None = None,
+    http: Any = "auto",
+    connections: set[Any] | None = None,
 ) -> Acceptor:
     listener.setblocking(False)
     config = uvicorn.Config(app, log_config=None, http=http)
     config.load()
     heads = Heads(10.0, 65536)
+    state = ServerState()
+    if connections is not None:
+        state.connections = connections
     make = functools.partial(
         guarded(config.http_protocol_class, heads, monotonic),
         config=config,
-        server_state=ServerState(),
+        server_state=state,
         app_state={},
         _loop=asyncio.get_running_loop(),
     )
@@ -139,7 +145,8 @@ def test_tls_and_clients_that_stop_in_the_handshake(run: Run) -> None:
 
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            taking = _accept(listener, server)
+            connections: set[Any] = set()
+            taking = _accept(listener, server, connections=connections)
             port = listener.getsockname()[1]
             silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
             plain = socket.create_connection(("127.0.0.1", port))
@@ -149,8 +156,12 @@ def test_tls_and_clients_that_stop_in_the_handshake(run: Run) -> None:
             for answer in await asyncio.gather(*asks):
                 assert answer.startswith(b"HTTP/1.1 200")
             taking.close()
+            for connection in list(connections):
+                connection.shutdown()  # a draining worker's, for one in its handshake
             for sock in [*silent, plain]:
                 sock.close()
+            while connections:
+                await asyncio.sleep(0)
 
     run(main())
 
@@ -225,14 +236,17 @@ def test_a_kernel_without_exclusive_wake_ups_is_watched_plainly(
 def test_closing_takes_the_one_for_which_the_kernel_may_have_woken_only_us(run: Run) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            taking = _accept(listener)
+            connections: set[Any] = set()
+            taking = _accept(listener, connections=connections)
             asking = asyncio.create_task(_ask(host="127.0.0.1", port=listener.getsockname()[1]))
             # Until it waits in the queue, with the loop not given the time to accept it.
             await asyncio.sleep(0)
             while not select.select([listener], [], [], 0)[0]:
                 await asyncio.sleep(0)
             taking.close()
+            assert len(connections) == 1  # so that a draining worker waits for it
             assert (await asking).startswith(b"HTTP/1.1 200")
+            assert not connections
 
     run(main())
 
