@@ -23,13 +23,15 @@ _BEAT = struct.Struct("d")
 _OPEN = struct.Struct("d")
 """0.0: it does not accept; else the number of its connections and one."""
 
-_SERVING = struct.Struct("3d16p200p")
-"""Requests begun, requests in flight, since when, method, path: in one go, as each
-request writes it."""
+_COUNTS = struct.Struct("3d")
+"""Requests begun, requests answered, and since when the one that is shown is served."""
+
+_LABEL = struct.Struct("16p200p")
+"""Its method and path."""
 
 _OPEN_AT = _BEAT.size
-_SERVING_AT = _OPEN_AT + _OPEN.size
-_IN_FLIGHT_AT = _SERVING_AT + 8
+_COUNTS_AT = _OPEN_AT + _OPEN.size
+_LABEL_AT = _COUNTS_AT + _COUNTS.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,11 @@ class Row:
     def __init__(self, view: memoryview, open_of_each: memoryview[float]) -> None:
         self._view = view
         # As attributes, and not as methods: each request passes here.
-        self.serve = partial(_SERVING.pack_into, view, _SERVING_AT)
-        """``serve(begun, in_flight, since, method, path)``: say which request is being
-        served; what is too long is cut."""
-        self.in_flight = view[_IN_FLIGHT_AT : _IN_FLIGHT_AT + 8].cast("d")
-        """Its one item: requests in flight. What has begun and is not in flight is
-        answered."""
+        self.counts = view[_COUNTS_AT:_LABEL_AT].cast("d")
+        """Three numbers: requests begun, requests answered, and since when the one that
+        is shown is being served (``time.monotonic()``)."""
+        self.label = partial(_LABEL.pack_into, view, _LABEL_AT)
+        """``label(method, path)``: show this request; what is too long is cut."""
         self._open_of_each = open_of_each
 
     def clear(self) -> None:
@@ -97,11 +98,13 @@ class Row:
         return beat
 
     def snapshot(self) -> Snapshot:
-        begun, in_flight, since, method, path = _SERVING.unpack_from(self._view, _SERVING_AT)
+        begun, answered, since = _COUNTS.unpack_from(self._view, _COUNTS_AT)
+        method, path = _LABEL.unpack_from(self._view, _LABEL_AT)
+        in_flight = begun - answered
         label = f"{method.decode('latin-1')} {path.decode('latin-1')}" if in_flight else ""
         return Snapshot(
             beat=self.last_beat(),
-            requests=int(begun - in_flight),
+            requests=int(answered),
             in_flight=int(in_flight),
             serving="".join(c if c.isprintable() else "?" for c in label),
             serving_since=since if in_flight else 0.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from forkserve.scoreboard import ROW, Scoreboard
 
 
@@ -9,11 +11,12 @@ def test_a_request_is_shown_while_it_is_served() -> None:
     board = Scoreboard(3)
     row = board.row(1)
     row.beat(5.0)
-    row.serve(9, 2, 4.5, b"GET", b"/path")
+    row.label(b"GET", b"/path")
+    row.counts[:] = memoryview(struct.pack("3d", 9, 7, 4.5)).cast("d")
     seen = board.row(1).snapshot()
     assert (seen.beat, seen.requests, seen.in_flight) == (5.0, 7, 2)
     assert (seen.serving, seen.serving_since) == ("GET /path", 4.5)
-    row.in_flight[0] = 0
+    row.counts[1] = 9.0
     seen = board.row(1).snapshot()
     assert (seen.requests, seen.in_flight, seen.serving) == (9, 0, "")
 
@@ -21,7 +24,8 @@ def test_a_request_is_shown_while_it_is_served() -> None:
 def test_what_is_too_long_or_no_text_harms_nobody_else() -> None:
     board = Scoreboard(2)
     board.row(1).beat(1.0)
-    board.row(0).serve(0, 1, 0.0, b"GET" * ROW, b"/\x1b\n\xff" * ROW)
+    board.row(0).counts[0] = 1.0
+    board.row(0).label(b"GET" * ROW, b"/\x1b\n\xff" * ROW)
     serving = board.row(0).snapshot().serving
     assert serving.isprintable()
     assert len(serving) < ROW

@@ -85,10 +85,15 @@ def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:
     in_head = _in_head_of_h11 if with_h11 else _in_head_of_httptools
 
     class Guarded(base):  # type: ignore[misc]
-        _waiting = True
-        """For a head's end; so it is from the start."""
-        _bytes = 0
-        _tail = b""
+        # Slots, since three attributes more in uvicorn's dictionary would be too many for
+        # CPython to find any of them in the fast way.
+        __slots__ = ("_bytes", "_tail", "_waiting")
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._waiting = True  # for a head's end; so it is from the start
+            self._bytes = 0
+            self._tail = b""
 
         def data_received(self, data: bytes) -> None:
             # A glance is enough for most: a head that comes whole, or a piece of a body.

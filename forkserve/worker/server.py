@@ -21,6 +21,7 @@ from forkserve.scoreboard import Row
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, guarded
+from forkserve.worker.keep_alive import FINEST, Timers
 from forkserve.worker.limit import Limit
 from forkserve.worker.tracking import tracked
 from forkserve.worker.wear import Wear
@@ -39,6 +40,10 @@ more than one of them ..."""
 
 MOST_SURPLUS = 4
 """... up to so many connections: should that one be blocked, no client waits for long."""
+
+FIRST_WORD = 1.0
+"""Seconds that a draining worker waits for the first request of a client that has only
+connected, however short the keep-alive time is."""
 
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
@@ -85,6 +90,7 @@ class WorkerServer(uvicorn.Server):
         super().__init__(config)
         self._job = job
         self._heads = Heads(job.settings.header_timeout, job.settings.max_header_size)
+        self._timers: Timers | None = None
         self._acceptor: Acceptor | None = None
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
@@ -111,6 +117,8 @@ class WorkerServer(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_leave)
         self._loop.add_reader(self._job.channel.fileno(), self._hear_the_master)
+        if self._job.settings.keep_alive >= FINEST:
+            self._timers = Timers(self._loop)
         self._sockets = sockets or []
         # Without a socket uvicorn starts the app and nothing else.
         await super().startup([])
@@ -140,7 +148,7 @@ class WorkerServer(uvicorn.Server):
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
-            _loop=self._loop,
+            _loop=self._timers or self._loop,
         )
         settings = self._job.settings
         self._acceptor = Acceptor(
@@ -166,12 +174,17 @@ class WorkerServer(uvicorn.Server):
         while not await self.on_tick(0):
             now = monotonic()
             self._job.row.beat(now)
-            self._heads.close_late(now)
+            self._close_the_late(now)
             if self._acceptor is not None:
                 self._acceptor.beat(now)
             if self._wear and (because := self._wear.tired(now)):
                 self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
+
+    def _close_the_late(self, now: float) -> None:
+        self._heads.close_late(now)
+        if self._timers is not None:
+            self._timers.close_idle(self._connections, self._job.settings.keep_alive, now)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain: accept nothing new, answer the rest, tell clients to go, and end.
@@ -187,13 +200,19 @@ class WorkerServer(uvicorn.Server):
             await self._acceptor.empty_the_queue(deadline)
         self._stop_accepting(sockets or [])
         self._close_websockets()
-        if self._connections:
-            self._connections.empty.clear()
-            patience = min(settings.keep_alive, settings.graceful_timeout)
-            await _first_of(patience, self._connections.empty, self._hurry)
+        patience = max(settings.keep_alive, FIRST_WORD)
+        await self._see_idle_clients_off(min(deadline, monotonic() + patience))
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
+
+    async def _see_idle_clients_off(self, until: float) -> None:
+        """Wait for the clients to go: until none is left, or there is no time for more."""
+        while self._connections and not self._hurry.is_set() and (now := monotonic()) < until:
+            self._close_the_late(now)
+            self._connections.empty.clear()
+            if self._connections:
+                await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
 
     def _close_websockets(self) -> None:
         """With 1012 (service restart; IANA's registry of RFC 6455): they would not end

@@ -19,32 +19,39 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
 
     It is passed by every request, so each line of it was weighed (``tests/bench/cost``).
     """
-    in_flight: dict[int, tuple[float, bytes, bytes]] = {}
-    begun = 0
-    serve, shown = row.serve, row.in_flight
+    in_flight: dict[float, tuple[float, str, bytes]] = {}
+    begun = answered = 0.0
+    counts, label = row.counts, row.label
+    shown_method, shown_path = "", b""
+
+    def show(since: float, method: str, path: bytes) -> None:
+        nonlocal shown_method, shown_path
+        counts[2] = since
+        label(method.encode(), path)
+        shown_method, shown_path = method, path
 
     async def track(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal begun
-        try:
-            method = scope["method"].encode()
-        except KeyError:
-            if scope["type"] == "lifespan":
-                await app(scope, receive, send)
-                return
-            method = b"WebSocket"
-        begun += 1
-        since, path, key = monotonic(), scope["raw_path"], id(scope)
-        in_flight[key] = (since, method, path)
-        serve(begun, len(in_flight), since, method, path)
+        nonlocal begun, answered
+        kind = scope["type"]
+        if kind == "lifespan":
+            await app(scope, receive, send)
+            return
+        method, path = scope["method"] if kind == "http" else "WebSocket", scope["raw_path"]
+        begun = number = begun + 1.0
+        in_flight[number] = request = (monotonic(), method, path)
+        if path == shown_path and method == shown_method:
+            counts[2] = request[0]
+        else:
+            show(*request)
+        counts[0] = begun
         try:
             await app(scope, receive, send)
         finally:
-            del in_flight[key]
-            if in_flight:
-                serve(begun, len(in_flight), *next(reversed(in_flight.values())))
-            else:
-                shown[0] = 0.0
+            del in_flight[number]
+            counts[1] = answered = answered + 1.0
+            if in_flight and (newest := next(reversed(in_flight))) < number:
+                show(*in_flight[newest])
             if on_answered is not None:
-                on_answered(begun - len(in_flight))
+                on_answered(int(answered))
 
     return track
