@@ -47,7 +47,5 @@ class Timers:
         self._now = Moment()
         for connection in list(connections):
             moment = getattr(connection, "timeout_keep_alive_task", None)
-            if not isinstance(moment, Moment) or now - moment.over < keep_alive:
-                continue
-            if connection.cycle.response_complete:  # with h11 a pipelined request may have begun
+            if isinstance(moment, Moment) and now - moment.over >= keep_alive:
                 connection.timeout_keep_alive_handler()

@@ -85,7 +85,7 @@ def test_what_is_being_served_is_not_idle(http: str) -> None:
         silent, asking = connections.make(), connections.make()
         await connections.ask(asking)
         slow = REQUEST.replace(b"/ ", b"/wait ")
-        # In a pipeline too, where h11 has begun the next before it starts its timer.
+        # In a pipeline too, where the timer of the first may not end the second.
         asking.data_received(REQUEST + slow)
         while asking.cycle.scope["path"] != "/wait":
             await asyncio.sleep(0)
