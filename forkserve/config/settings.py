@@ -93,7 +93,8 @@ class Settings:
     keep_alive: float = setting(
         5.0,
         "--keep-alive",
-        help="Close a connection that has been idle for so long.",
+        help="Close a connection that has been idle for so long, and up to two seconds more; "
+        "below 2 to the point.",
         **_SECONDS,
     )
     header_timeout: float = setting(

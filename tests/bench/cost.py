@@ -10,6 +10,8 @@ is the bare cost that shows; with more, how evenly they are used counts too.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -23,6 +25,7 @@ from pathlib import Path
 from tests.bench import burst, peers
 from tests.bench.peers import (
     ACCEPTING_PEERS,
+    Peer,
     Running,
     descendants,
     in_turns,
@@ -43,52 +46,69 @@ PEERS = (
 )
 
 
+Cell = tuple[str, str, str]
+"""The name of a server, the app, and how it was asked."""
+
+
 def main() -> None:
     options = _parse()
     if not shutil.which("wrk"):
         sys.exit("wrk is not installed")
     found = installed_peers(PEERS)
-    rates: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    costs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for _, peer in in_turns(found, options.rounds):
-        for app in APPS:
-            with running(peer, options.workers, APPS[app]) as server:
+    ratios: dict[Cell, list[tuple[float, float]]] = defaultdict(list)
+    for app in APPS:
+        with contextlib.ExitStack() as stack:
+            servers = {
+                peer: stack.enter_context(running(peer, options.workers, APPS[app]))
+                for peer in found
+            }
+            for server in servers.values():
                 server.wait_for_workers(options.workers)
-                for mode in MODES:
-                    rate, cost = measure(server, PATHS[app], mode, options.seconds)
-                    rates[peer.name, app, mode].append(rate)
-                    costs[peer.name, app, mode].append(cost)
+            for mode in MODES:
+                measure_in_turns(servers, app, mode, options, ratios)
     print(f"{machine()}; {options.workers} workers, 16 clients, {options.rounds} rounds;")
-    print("requests a second, and CPU time a request, over uvicorn's.\n")
+    print("requests a second, and CPU time a request, over uvicorn's of the same round.\n")
     heads = [f"{app}, {mode}" for app in APPS for mode in MODES]
     print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")
     for peer in found:
-        cells = []
-        for app in APPS:
-            for mode in MODES:
-                rate = _over_reference(rates, peer.name, app, mode)
-                cost = _over_reference(costs, peer.name, app, mode)
-                cells.append(f"{rate:.2f}, {cost:.2f}")
+        cells = [_shown(ratios[peer.name, app, mode]) for app in APPS for mode in MODES]
         print(f"| `{peer.name}` | {peer.versions()} | {' | '.join(cells)} |")
+
+
+def measure_in_turns(
+    servers: dict[Peer, Running],
+    app: str,
+    mode: str,
+    options: argparse.Namespace,
+    ratios: dict[Cell, list[tuple[float, float]]],
+) -> None:
+    """All of them are up, and each is busy only in its turn: what is compared was measured
+    within the same few seconds, however the speed of the machine drifts."""
+    turns = in_turns(list(servers), options.rounds)
+    for _ in range(options.rounds):
+        seen = {}
+        for _, peer in itertools.islice(turns, len(servers)):
+            seen[peer.name] = measure(servers[peer], PATHS[app], mode, options.seconds)
+        rate, cost = seen[REFERENCE.name]
+        for name, (its_rate, its_cost) in seen.items():
+            ratios[name, app, mode].append((its_rate / rate, its_cost / cost))
+
+
+def _shown(ratios: list[tuple[float, float]]) -> str:
+    rates, costs = zip(*ratios, strict=True)
+    return f"{statistics.median(rates):.2f}, {statistics.median(costs):.2f}"
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--quick", action="store_true", help="1 round of 2 s")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="1 round")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds = 1, 2
+        options.rounds = 1
     return options
-
-
-def _over_reference(
-    values: dict[tuple[str, str, str], list[float]], name: str, app: str, mode: str
-) -> float:
-    reference = statistics.median(values[REFERENCE.name, app, mode])
-    return statistics.median(values[name, app, mode]) / reference
 
 
 def measure(server: Running, path: str, mode: str, seconds: int) -> tuple[float, float]:
