@@ -56,7 +56,9 @@ def main() -> None:
         sys.exit("wrk is not installed")
     found = installed_peers(PEERS)
     ratios: dict[Cell, list[tuple[float, float]]] = defaultdict(list)
-    for app in APPS:
+    # Started anew for each round: one and the same process may be faster or slower than its
+    # like by a tenth for all its life, by the luck of its addresses and hashes.
+    for app in [*APPS] * options.rounds:
         with contextlib.ExitStack() as stack:
             servers = {
                 peer: stack.enter_context(running(peer, options.workers, APPS[app]))
@@ -66,8 +68,9 @@ def main() -> None:
                 server.wait_for_workers(options.workers)
             for mode in MODES:
                 measure_in_turns(servers, app, mode, options, ratios)
-    print(f"{machine()}; {options.workers} workers, 16 clients, {options.rounds} rounds;")
-    print("requests a second, and CPU time a request, over uvicorn's of the same round.\n")
+    print(f"{machine()}; {options.workers} workers, 16 clients,")
+    print(f"{options.rounds} rounds of {options.turns} turns;")
+    print("requests a second, and CPU time a request, over uvicorn's of the same turn.\n")
     heads = [f"{app}, {mode}" for app in APPS for mode in MODES]
     print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")
     for peer in found:
@@ -84,8 +87,8 @@ def measure_in_turns(
 ) -> None:
     """All of them are up, and each is busy only in its turn: what is compared was measured
     within the same few seconds, however the speed of the machine drifts."""
-    turns = in_turns(list(servers), options.rounds)
-    for _ in range(options.rounds):
+    turns = in_turns(list(servers), options.turns)
+    for _ in range(options.turns):
         seen = {}
         for _, peer in itertools.islice(turns, len(servers)):
             seen[peer.name] = measure(servers[peer], PATHS[app], mode, options.seconds)
@@ -102,12 +105,13 @@ def _shown(ratios: list[tuple[float, float]]) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="1 round")
     options = parser.parse_args()
     if options.quick:
-        options.rounds = 1
+        options.rounds = options.turns = 1
     return options
 
 
