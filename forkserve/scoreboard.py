@@ -26,6 +26,9 @@ _OPEN = struct.Struct("d")
 _COUNTS = struct.Struct("3d")
 """Requests begun, requests answered, and since when the one that is shown is served."""
 
+BEGUN, ANSWERED, SINCE = range(3)
+"""Their places in :attr:`Row.counts`."""
+
 _LABEL = struct.Struct("16p200p")
 """Its method and path."""
 
@@ -67,8 +70,8 @@ class Row:
         self._view = view
         # As attributes, and not as methods: each request passes here.
         self.counts = view[_COUNTS_AT:_LABEL_AT].cast("d")
-        """Three numbers: requests begun, requests answered, and since when the one that
-        is shown is being served (``time.monotonic()``)."""
+        """Three numbers, at BEGUN, ANSWERED and SINCE: requests begun, requests answered,
+        and since when the one that is shown is being served (``time.monotonic()``)."""
         self.label = partial(_LABEL.pack_into, view, _LABEL_AT)
         """``label(method, path)``: show this request; what is too long is cut."""
         self._open_of_each = open_of_each

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-
-from forkserve.scoreboard import ROW, Scoreboard
+from forkserve.scoreboard import ANSWERED, BEGUN, ROW, SINCE, Scoreboard
 
 
 def test_a_request_is_shown_while_it_is_served() -> None:
@@ -12,11 +10,11 @@ def test_a_request_is_shown_while_it_is_served() -> None:
     row = board.row(1)
     row.beat(5.0)
     row.label(b"GET", b"/path")
-    row.counts[:] = memoryview(struct.pack("3d", 9, 7, 4.5)).cast("d")
+    row.counts[BEGUN], row.counts[ANSWERED], row.counts[SINCE] = 9.0, 7.0, 4.5
     seen = board.row(1).snapshot()
     assert (seen.beat, seen.requests, seen.in_flight) == (5.0, 7, 2)
     assert (seen.serving, seen.serving_since) == ("GET /path", 4.5)
-    row.counts[1] = 9.0
+    row.counts[ANSWERED] = 9.0
     seen = board.row(1).snapshot()
     assert (seen.requests, seen.in_flight, seen.serving) == (9, 0, "")
 
@@ -24,7 +22,7 @@ def test_a_request_is_shown_while_it_is_served() -> None:
 def test_what_is_too_long_or_no_text_harms_nobody_else() -> None:
     board = Scoreboard(2)
     board.row(1).beat(1.0)
-    board.row(0).counts[0] = 1.0
+    board.row(0).counts[BEGUN] = 1.0
     board.row(0).label(b"GET" * ROW, b"/\x1b\n\xff" * ROW)
     serving = board.row(0).snapshot().serving
     assert serving.isprintable()

@@ -1,9 +1,9 @@
 """Closes connections that have been idle for too long, without a timer for each answer.
 
-uvicorn starts a timer after every answer and cancels it at the next request, which is a
-tenth of the work of a small request with asyncio's loop. Here nothing is started: what
-uvicorn gets as its timer is the current :class:`Moment`, the same for all that became
-idle since the last look, and about once a second the connections are looked through.
+uvicorn starts a timer after every answer and cancels it at the next request, which every
+request pays for. Here nothing is started: what uvicorn gets as its timer is the current
+:class:`Moment`, the same for all that became idle since the last look, and about once a
+second the connections are looked through.
 """
 
 from __future__ import annotations

@@ -209,10 +209,9 @@ class WorkerServer(uvicorn.Server):
     async def _see_idle_clients_off(self, until: float) -> None:
         """Wait for the clients to go: until none is left, or there is no time for more."""
         while self._connections and not self._hurry.is_set() and (now := monotonic()) < until:
-            self._close_the_late(now)
             self._connections.empty.clear()
-            if self._connections:
-                await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
+            self._close_the_late(now)
+            await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
 
     def _close_websockets(self) -> None:
         """With 1012 (service restart; IANA's registry of RFC 6455): they would not end

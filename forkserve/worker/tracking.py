@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from forkserve.scoreboard import Row
+from forkserve.scoreboard import ANSWERED, BEGUN, SINCE, Row
 
 
 def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None) -> Any:
@@ -26,7 +26,7 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
 
     def show(since: float, method: str, path: bytes) -> None:
         nonlocal shown_method, shown_path
-        counts[2] = since
+        counts[SINCE] = since
         label(method.encode(), path)
         shown_method, shown_path = method, path
 
@@ -40,15 +40,15 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
         begun = number = begun + 1.0
         in_flight[number] = request = (monotonic(), method, path)
         if path == shown_path and method == shown_method:
-            counts[2] = request[0]
+            counts[SINCE] = request[0]
         else:
             show(*request)
-        counts[0] = begun
+        counts[BEGUN] = begun
         try:
             await app(scope, receive, send)
         finally:
             del in_flight[number]
-            counts[1] = answered = answered + 1.0
+            counts[ANSWERED] = answered = answered + 1.0
             if in_flight and (newest := next(reversed(in_flight))) < number:
                 show(*in_flight[newest])
             if on_answered is not None:
