@@ -1,4 +1,4 @@
-"""Messages between the master and a worker, or a template.
+"""Messages between the master and a worker, a template, or the switchboard.
 
 A channel is one end of a stream socketpair. A message is one line: a JSON array of
 the message's name and its fields. A line that is not a message is counted and
@@ -72,6 +72,13 @@ class Spent(Message):
     """The worker goes on serving, and wants to be replaced."""
 
     because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slow(Message):
+    """The worker's handlers have become slow (1), or fast again (0)."""
+
+    slow: int
 
 
 # From a template.

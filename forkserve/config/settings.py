@@ -119,6 +119,13 @@ class Settings:
         help="How many requests a worker may have in flight; while it has so many, new connections "
         "wait for whichever worker is free first; 0: any number.",
     )
+    switchboard: str = setting(
+        "auto",
+        "--switchboard",
+        type=click.Choice(["auto", "on", "off"]),
+        help="Whether idle keep-alive connections wait at a switchboard, from which any free "
+        "worker takes the next request: while handlers are slow (auto), always, or never.",
+    )
     surge: int | None = setting(
         None,
         "--surge",
