@@ -147,21 +147,28 @@ class SwitchboardRow:
         self._numbers = numbers
 
     def beat(self, now: float) -> None:
-        """It takes connections, and did so at ``now`` (``time.monotonic()``)."""
+        """Its loop turned at ``now`` (``time.monotonic()``)."""
         self._numbers[0] = now
 
-    def close(self) -> None:
-        """It takes no more, from this moment on."""
-        self._numbers[0] = 0.0
-
     def last_beat(self) -> float:
-        """0.0: there is no switchboard that takes connections."""
+        """0.0: it never has."""
         return self._numbers[0]
+
+    def open(self) -> None:
+        """It takes connections from this moment on."""
+        self._numbers[1] = 1.0
+
+    def close(self) -> None:
+        """It takes no more."""
+        self._numbers[1] = 0.0
+
+    def is_open(self) -> bool:
+        return self._numbers[1] == 1.0
 
     def hold(self, idle: int, waiting: int) -> None:
         """So many connections are idle there, and so many have a request for which there
         was no room in the outbox yet."""
-        self._numbers[1], self._numbers[2] = idle, waiting
+        self._numbers[2], self._numbers[3] = idle, waiting
 
     def held(self) -> tuple[int, int]:
-        return int(self._numbers[1]), int(self._numbers[2])
+        return int(self._numbers[2]), int(self._numbers[3])

@@ -17,8 +17,8 @@ listening socket: each takes one connection at a time from it, under the gate's 
 requests go through one central queue, and a connection that waits belongs to no worker:
 when one is replaced, or dies, its former clients lose nothing.
 
-The switchboard reads nothing of what a client sends. It looks whether there is something
-(recv(2), MSG_PEEK), closes what the client has closed, and what has been idle for too long.
+The switchboard reads nothing of what a client sends. It waits until there is something
+(epoll(7)), and closes what the client has closed, and what has been idle for too long.
 
 Every process holds both ends of both queues, so neither ever ends and what is queued
 survives everybody. That the master has died is said by the channel.

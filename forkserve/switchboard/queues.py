@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from forkserve.scoreboard import SwitchboardRow
 
-MOST_IN_A_MESSAGE = 253
-"""Descriptors (SCM_MAX_FD; unix(7))."""
+MOST_IN_A_MESSAGE = 64
+"""Descriptors; the kernel would take 253 (SCM_MAX_FD, unix(7)), and who takes a message needs
+room for all of them."""
 
 ROOM = 4 << 20
 """Bytes that a queue may take in the kernel. A message takes about 0.8 KB of it; the default
@@ -73,15 +74,15 @@ class Queue:
             raise
         return True
 
-    def take(self, at_most: int = MOST_IN_A_MESSAGE) -> list[Parked]:
-        """The connections of the next message, close-on-exec. Nothing waits: BlockingIOError.
+    def take(self, at_most: int = MOST_IN_A_MESSAGE) -> tuple[list[Parked], int]:
+        """The connections of the next message, close-on-exec, and how many were lost.
 
-        What this process has no descriptors left for is lost, and closed by the kernel
-        (recvmsg(2), MSG_CTRUNC): look whether there are some before.
+        Lost is what this process has no descriptors for: the kernel closes it (recvmsg(2),
+        MSG_CTRUNC). So look whether there are some before. Nothing waits: BlockingIOError.
         """
         room = socket.CMSG_SPACE(at_most * array.array("i").itemsize)
         # Not socket.recv_fds: it ignores its flags in Python 3.11.
-        data, ancillary, _, _ = self.exit.recvmsg(
+        data, ancillary, flags, _ = self.exit.recvmsg(
             at_most * 8, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         )
         fds = array.array("i")
@@ -92,7 +93,9 @@ class Queue:
         for stray in fds[len(deadlines) :]:
             with contextlib.suppress(OSError):
                 os.close(stray)
-        return [Parked(fd, deadline) for fd, deadline in zip(fds, deadlines, strict=False)]
+        lost = len(deadlines) - len(fds) if flags & socket.MSG_CTRUNC else 0
+        taken = [Parked(fd, deadline) for fd, deadline in zip(fds, deadlines, strict=False)]
+        return taken, max(0, lost)
 
     def fds(self) -> set[int]:
         return {self.entrance.fileno(), self.exit.fileno()}

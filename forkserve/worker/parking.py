@@ -56,7 +56,8 @@ class Parking:
 
     def possible(self, now: float) -> bool:
         """Whether there is a switchboard that takes connections."""
-        return not self._closed and now - self._exchange.row.last_beat() < STALE
+        row = self._exchange.row
+        return not self._closed and row.is_open() and now - row.last_beat() < STALE
 
     def activate(self, active: bool) -> None:
         active = active and not self._closed
@@ -163,7 +164,8 @@ class Outbox:
         """Take up a connection. Raises BlockingIOError if none waits, OSError (EMFILE)."""
         # A connection for which there is no descriptor would be lost, unlike with accept(2).
         os.close(os.dup(self.fileno()))
-        for parked in self._queue.take(1):
+        connections, _ = self._queue.take(1)
+        for parked in connections:
             try:
                 return socket.socket(fileno=parked.fd), None
             except OSError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import LastCall, Leaving, Message, Promote, Ready, Spent
+from forkserve.channel import Encrypted, LastCall, Leaving, Message, Promote, Ready, Spent
 from forkserve.last_call import turn_away
 from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
@@ -162,6 +162,8 @@ class WorkerServer(uvicorn.Server):
         if self._job.exchange is not None and self.config.ssl is None:
             listeners.append(Outbox(self._job.exchange.outbox))
             self._begin_to_park(self._job.exchange, protocol_class)
+        elif self._job.exchange is not None:
+            self._job.channel.send(Encrypted())
         self._acceptor = Acceptor(
             listeners,
             make,
@@ -238,7 +240,6 @@ class WorkerServer(uvicorn.Server):
             await self._acceptor.empty_the_queue(deadline)
         self._stop_accepting(sockets or [])
         self._close_websockets()
-        self._park_all()
         patience = max(settings.keep_alive, FIRST_WORD)
         await self._see_idle_clients_off(min(deadline, monotonic() + patience))
         left = max(0.0, deadline - monotonic())
@@ -250,6 +251,7 @@ class WorkerServer(uvicorn.Server):
         while self._connections and not self._hurry.is_set() and (now := monotonic()) < until:
             self._connections.empty.clear()
             self._close_the_late(now)
+            self._park_all()
             await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
 
     def _park_all(self) -> None:

@@ -41,6 +41,7 @@ Run = Callable[[Callable[[Exchange], Coroutine[Any, Any, None]]], None]
 def exchange() -> Iterator[Exchange]:
     made = Exchange.make(Scoreboard(1).switchboard())
     made.row.beat(monotonic())
+    made.row.open()
     yield made
     made.inbox.close()
     made.outbox.close()
@@ -126,7 +127,7 @@ class Client:
 async def _parked(exchange: Exchange) -> Parked:
     """The next connection that is parked."""
     await _readable(exchange.inbox.exit)
-    (parked,) = exchange.inbox.take()
+    ((parked,), _) = exchange.inbox.take()
     return parked
 
 
@@ -371,7 +372,9 @@ def test_one_that_has_not_sent_anything_can_be_parked_too(run: Run) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("why", ["the switchboard has stopped", "no room", "the end"])
+@pytest.mark.parametrize(
+    "why", ["the switchboard has stopped", "it takes no more", "no room", "the end"]
+)
 def test_what_cannot_be_parked_stays_and_is_served_on(
     run: Run, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +386,8 @@ def test_what_cannot_be_parked_stays_and_is_served_on(
             if why == "no room":
                 while exchange.inbox.put([Parked(listener.fileno(), 0.0)]):
                     pass
+            elif why == "it takes no more":
+                exchange.row.close()
             elif why == "the end":
                 worker.parking.close()
             else:
