@@ -165,6 +165,13 @@ class SwitchboardRow:
     def is_open(self) -> bool:
         return self._numbers[1] == 1.0
 
+    def finish(self) -> None:
+        """It has given away all that it held, and takes no more."""
+        self._numbers[1] = -1.0
+
+    def is_finished(self) -> bool:
+        return self._numbers[1] == -1.0
+
     def hold(self, idle: int, waiting: int) -> None:
         """So many connections are idle there, and so many have a request for which there
         was no room in the outbox yet."""

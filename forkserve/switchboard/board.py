@@ -22,7 +22,7 @@ RETRY = 0.01
 """Seconds until a full queue is tried again. Some hundred messages wait in it then, so it
 does not run empty meanwhile."""
 
-LINGER = 0.05
+LINGER = 0.02
 """Seconds for which the inbox is still looked at after it has been closed: a worker may
 just have seen it open."""
 
@@ -167,6 +167,7 @@ class Board:
         self._waiting.extend(map(self._release, list(self._idle)))
         while (now := monotonic()) < until and (self._waiting or now < lingers_until):
             self.turn(RETRY)
+        self._exchange.row.finish()
 
 
 def _unread(fd: int) -> int:

@@ -59,6 +59,11 @@ class Parking:
         row = self._exchange.row
         return not self._closed and row.is_open() and now - row.last_beat() < STALE
 
+    def hands_out(self, now: float) -> bool:
+        """Whether there is a switchboard that may still give away what it holds."""
+        row = self._exchange.row
+        return not row.is_finished() and now - row.last_beat() < STALE
+
     def activate(self, active: bool) -> None:
         active = active and not self._closed
         if active == self.active:

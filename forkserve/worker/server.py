@@ -48,6 +48,9 @@ FIRST_WORD = 1.0
 """Seconds that a draining worker waits for the first request of a client that has only
 connected, however short the keep-alive time is."""
 
+HANDING_OUT = 0.5
+"""Seconds that the last workers wait for what a switchboard still holds."""
+
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
 
@@ -237,7 +240,11 @@ class WorkerServer(uvicorn.Server):
         if self._acceptor is not None and self._last_call:
             for sock in sockets or []:
                 turn_away(sock)  # a master that was killed has not done it
-            await self._acceptor.empty_the_queue(deadline)
+            handed_out_by = monotonic() + HANDING_OUT
+            await self._acceptor.empty_the_queue(
+                deadline,
+                lambda: monotonic() < handed_out_by and self._switchboard_hands_out(),
+            )
         self._stop_accepting(sockets or [])
         self._close_websockets()
         patience = max(settings.keep_alive, FIRST_WORD)
@@ -245,6 +252,9 @@ class WorkerServer(uvicorn.Server):
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
+
+    def _switchboard_hands_out(self) -> bool:
+        return self._parking is not None and self._parking.hands_out(monotonic())
 
     async def _see_idle_clients_off(self, until: float) -> None:
         """Wait for the clients to go: until none is left, or there is no time for more."""

@@ -20,7 +20,7 @@ import pytest
 
 from forkserve.scoreboard import Scoreboard
 from forkserve.switchboard import board as board_module
-from forkserve.switchboard.board import RESERVE, Board
+from forkserve.switchboard.board import Board
 from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked
 
 PATIENCE = 10.0
@@ -186,7 +186,7 @@ def test_while_the_outbox_is_full_they_wait_in_their_order(bench: Bench) -> None
 
 
 def test_when_it_is_full_workers_keep_theirs(bench: Bench) -> None:
-    board = bench.board(descriptors=RESERVE + 4)
+    board = bench.board(descriptors=16)  # of which a quarter for them
     clients = []
     for number in range(4):
         assert bench.exchange.row.is_open()
