@@ -445,7 +445,7 @@ class Stopping(Note):
 
 @dataclass(frozen=True, slots=True)
 class LivenessExcused(Note):
-    """The master was not running itself, so no worker is judged this round."""
+    """The master was not running itself, so nobody is judged by missing beats this round."""
 
     late: float
 
