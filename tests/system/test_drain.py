@@ -153,8 +153,26 @@ def test_a_stream_ends_at_the_graceful_timeout_and_the_lifespan_after_it(
     assert "SIGKILL" not in server.log
 
 
-def test_a_new_generation_does_not_wait_for_idle_clients(start: Start) -> None:
+def test_a_new_generation_gets_the_idle_clients_of_the_old(start: Start) -> None:
     server = start("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600")
+    server.wait_until_ready()
+    idle = [Client(server) for _ in range(16)]
+    for client in idle:
+        client.ask()
+        client.pid()
+    old = server.worker_pids()
+    assert server.reload() == "done"
+    server.wait_for("gone", lambda: not old & server.worker_pids())
+    for client in idle:
+        client.ask()
+        assert client.pid() not in old
+        client.socket.close()
+
+
+def test_without_a_switchboard_it_does_not_wait_for_them_either(start: Start) -> None:
+    server = start(
+        *("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600", "--switchboard", "off")
+    )
     server.wait_until_ready()
     idle = [Client(server) for _ in range(16)]
     for client in idle:
@@ -188,6 +206,7 @@ def test_fifty_reloads_and_all_else_lose_no_request(start: Start) -> None:
             assert server.reload() == "done"
     assert new.failed == []
     assert kept.failed == []
+    assert kept.reconnects == 0
     assert len(new.answers) > 500
     assert len(kept.answers) > 500
     assert "has answered" in server.log  # so there was recycling

@@ -142,7 +142,6 @@ def test_it_switches_itself_on_and_off(start: Start, connect: Connect, folder: P
         _all_ask(clients)
     while _held(server):  # each worker notices within a second
         _all_ask(clients)
-    assert server.stop() == 0
     assert server.log.count(BEGINS) == server.log.count(ENDS) == 1
 
 
@@ -172,7 +171,10 @@ def test_what_only_takes_long_does_not_switch_it_on(
 def test_off_is_off(start: Start, connect: Connect, folder: Path) -> None:
     (folder / "app.py").write_text(MIXED)
     server = start("-w", "1", "--switchboard", "off").wait_until_ready()
-    _all_ask([connect(server) for _ in range(8)], b"/slow")
+    clients = [connect(server) for _ in range(8)]
+    _all_ask(clients, b"/slow")
+    for client in clients:
+        client.socket.close()
     assert server.switchboard_pids() == set()
     assert server.stop() == 0
     assert BEGINS not in server.log
@@ -201,7 +203,7 @@ def test_term_to_the_switchboard_loses_nothing(start: Start, connect: Connect) -
             server.wait_for_log(rf"switchboard \(pid {pid}\) has left", since=since)
     assert load.failed == []
     assert load.reconnects == 0
-    _wait_until_parked(server, 104)
+    _wait_until_parked(server, 100)
     _all_ask(idle)
 
 
