@@ -254,7 +254,8 @@ class Verdicts(Switchboards):
     def _hurry(self) -> None:
         """Whoever drains patiently shall not wait for idle clients any longer."""
         for worker in self.state.in_phase(Phase.DRAINING):
-            if worker.patient and worker.pid is not None:
+            ends = worker.departure is Departure.FAILED_TO_BOOT
+            if worker.patient and worker.pid is not None and not ends:
                 self._out.append(do.Drain(worker.id, worker.pid, patient=False))
             worker.patient = False
 

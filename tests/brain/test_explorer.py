@@ -10,6 +10,7 @@ import pytest
 from forkserve.supervisor import events as on
 from tests.brain.explorer import (
     ALWAYS_POLICY,
+    BOARD_POLICY,
     TEMPLATE_POLICY,
     World,
     deploy_moves,
@@ -21,6 +22,7 @@ from tests.brain.explorer import (
     on_trial_from_a_template,
     serving,
     serving_from_a_template,
+    serving_with_a_switchboard,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -68,10 +70,25 @@ def test_every_order_with_a_spare(beginning: Callable[[], World]) -> None:
     assert explore(beginning(), depth=3).worlds > 2_500
 
 
-_FAR_REACHING = on.WorkerExited | on.TemplateExited | on.ScaleRequested | on.Alarm
+def test_every_order_with_a_switchboard() -> None:
+    """Every order; a deeper search, of deploys alone, is below."""
+    found = explore(newborn(BOARD_POLICY), serving_with_a_switchboard(), depth=3)
+    assert found.worlds > 2_000
 
 
-@pytest.mark.parametrize("beginning", [half_reloaded, with_a_spare_from_a_template])
+def test_every_order_in_a_deploy_with_a_switchboard() -> None:
+    found = explore(serving_with_a_switchboard(), depth=4, moves=deploy_moves)
+    assert found.worlds > 2_000
+
+
+_FAR_REACHING = (
+    on.WorkerExited | on.TemplateExited | on.SwitchboardExited | on.ScaleRequested | on.Alarm
+)
+
+
+@pytest.mark.parametrize(
+    "beginning", [half_reloaded, with_a_spare_from_a_template, serving_with_a_switchboard]
+)
 def test_worlds_share_nothing(beginning: Callable[[], World]) -> None:
     """What happens in one branch of the search cannot be seen in another."""
     world = beginning()
