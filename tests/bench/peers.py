@@ -181,7 +181,7 @@ class Running:
     """A server that runs ``source`` in a folder of its own, with ``workers`` workers."""
 
     def __init__(self, peer: Peer, workers: int, folder: Path, source: str = APP) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         (folder / "bench_app.py").write_text(source)
         self._beacon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -327,7 +327,7 @@ def _python_path(peer: Peer) -> dict[str, str]:
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
