@@ -387,6 +387,8 @@ TEMPLATE_POLICY = replace(POLICY, preload=Preload.AUTO)
 ALWAYS_POLICY = replace(POLICY, preload=Preload.ALWAYS)
 SPARE_POLICY = replace(POLICY, spares=1)
 BOARD_POLICY = replace(POLICY, switchboard=True)
+FULL_POLICY = replace(TEMPLATE_POLICY, spares=1, switchboard=True)
+HASTY_POLICY = replace(BOARD_POLICY, graceful_timeout=0.0)
 
 
 def serving_from_a_template(policy: Policy = TEMPLATE_POLICY) -> World:
@@ -436,6 +438,11 @@ def serving_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
         *_each(story.ready, 1, 2),
         story.board_ready(1),
     )
+
+
+def stopping_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
+    """... and a stop has begun."""
+    return following(serving_with_a_switchboard(policy), story.term)
 
 
 def half_reloaded(policy: Policy = POLICY) -> World:

@@ -11,6 +11,8 @@ from forkserve.supervisor import events as on
 from tests.brain.explorer import (
     ALWAYS_POLICY,
     BOARD_POLICY,
+    FULL_POLICY,
+    HASTY_POLICY,
     TEMPLATE_POLICY,
     World,
     deploy_moves,
@@ -23,6 +25,7 @@ from tests.brain.explorer import (
     serving,
     serving_from_a_template,
     serving_with_a_switchboard,
+    stopping_with_a_switchboard,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -70,10 +73,21 @@ def test_every_order_with_a_spare(beginning: Callable[[], World]) -> None:
     assert explore(beginning(), depth=3).worlds > 2_500
 
 
-def test_every_order_with_a_switchboard() -> None:
-    """Every order; a deeper search, of deploys alone, is below."""
-    found = explore(newborn(BOARD_POLICY), serving_with_a_switchboard(), depth=3)
-    assert found.worlds > 2_000
+@pytest.mark.parametrize(
+    ("beginning", "depth", "worlds"),
+    [
+        (lambda: newborn(BOARD_POLICY), 4, 800),
+        (lambda: newborn(FULL_POLICY), 5, 2_000),
+        (serving_with_a_switchboard, 3, 2_000),
+        (stopping_with_a_switchboard, 6, 600),
+        (lambda: stopping_with_a_switchboard(HASTY_POLICY), 6, 600),
+    ],
+    ids=["newborn", "with all there is", "serving", "stopping", "stopping in no time"],
+)
+def test_every_order_with_a_switchboard(
+    beginning: Callable[[], World], depth: int, worlds: int
+) -> None:
+    assert explore(beginning(), depth=depth).worlds > worlds
 
 
 def test_every_order_in_a_deploy_with_a_switchboard() -> None:
