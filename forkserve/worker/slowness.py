@@ -1,32 +1,45 @@
-"""Whether handlers are slow: whether they hold the event loop up.
+"""Whether handlers are slow: whether they make requests of others wait.
 
 While a handler blocks, every request on a connection of its worker waits, even if a
-sibling is free. One that awaits its database for a second holds nobody up.
+sibling is free. One that awaits its database for a second holds nobody up. So what counts
+is for how long the event loop is held. A request that comes at a random moment finds it
+held, and has to wait, for
 
-A leaky bucket. Each stretch for which the loop did not turn is poured in, each request
-takes out what a fast one may take, and a little runs out all the time. So it fills only
-if the average request holds the loop for longer than that; a single one, however long,
-does not fill it. It counts as slow from when it is full until it is empty.
+    the sum of  held² / 2,  over all holds  /  the time in which they were
+
+seconds on average: a hold is met the more often the longer it is, and half of it is still
+to come then (the mean residual life of renewal theory; in the Pollaczek-Khinchine formula
+of a queue, the term λE[S²]/2). That is the wait which parking saves, and it is weighed
+against what parking costs.
+
+The mean is taken over the last seconds, older ones count less and less. No single hold,
+however long, is enough.
 
 Pure: time comes in from outside, always ``time.monotonic()``.
 """
 
 from __future__ import annotations
 
+import math
+
 FAST = 0.005
-"""Seconds that a request may hold the loop. To park a connection costs about a tenth of it."""
+"""Seconds that a request may hold the loop, without anybody looking closer."""
 
-FULL = 0.1
-"""Seconds in the bucket from which on handlers are slow."""
+WORTH = 0.003
+"""Seconds of mean wait from which on handlers are slow. To park a connection, and to take it
+up again, costs about a tenth of it (``tests/bench/fast_handlers``)."""
 
-MOST = 0.09
-"""Seconds that one stretch counts for at most, so that one alone is not enough."""
+OVER = WORTH / 5
+"""Seconds of mean wait below which they are fast again."""
 
-BRIM = 0.5
-"""Seconds beyond which it runs over."""
+MOST = WORTH * 0.9
+"""Seconds of mean wait that one hold counts for at most."""
 
-LEAK = 0.01
-"""Seconds that run out in a second."""
+BRIM = WORTH * 2
+"""Seconds of mean wait from which on more makes no difference."""
+
+MEMORY = 5.0
+"""Seconds after which a hold counts for a third of what it did (1/e)."""
 
 
 class Slowness:
@@ -34,18 +47,18 @@ class Slowness:
 
     def __init__(self, now: float) -> None:
         self.slow = False
-        self._level = 0.0
+        self._wait = 0.0
         self._looked = now
 
     def held(self, seconds: float, requests: int, now: float) -> None:
-        """The loop was held up for so long, and so many requests began meanwhile."""
-        level = max(0.0, self._level - LEAK * (now - self._looked))
-        level += min(seconds, MOST) - FAST * requests
-        self._level = min(max(0.0, level), BRIM)
+        """The loop was held for so long, by so many requests one after the other."""
+        older = self._wait * math.exp((self._looked - now) / MEMORY)
+        newest = seconds**2 / 2 / max(1, requests) / MEMORY
+        self._wait = min(older + min(newest, MOST), BRIM)
         self._looked = now
-        if self._level >= FULL:
+        if self._wait >= WORTH:
             self.slow = True
-        elif not self._level:
+        elif self._wait < OVER:
             self.slow = False
 
 
