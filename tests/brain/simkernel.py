@@ -68,7 +68,8 @@ class SimKernel:
             if min(entry, due) > until:
                 break
             if entry <= due:
-                self.now, _, happens = heapq.heappop(self._calendar)
+                when, _, happens = heapq.heappop(self._calendar)
+                self.now = max(self.now, when)  # what came while the master was late is heard now
                 happens()
             else:
                 # The master may be late, as on a busy machine.
