@@ -50,6 +50,8 @@ class Board:
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._looked = 0.0
+        self._alone_until: float | None = None
+        """A successor has been asked for, and is waited for until then."""
         self._full = False
         """It holds as many as it can, and workers keep theirs."""
 
@@ -57,6 +59,10 @@ class Board:
         """Have :meth:`turn` say when there is something to read from ``fd``."""
         self._epoll.register(fd, select.EPOLLIN)
         self._watched.add(fd)
+
+    def unwatch(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        self._watched.discard(fd)
 
     def open(self) -> None:
         """Take connections from now on."""
@@ -68,7 +74,8 @@ class Board:
         """Wait for something to happen, up to ``longest`` seconds, and see to it. Returns
         those of the watched descriptors from which something can be read."""
         inbox = self._exchange.inbox.exit.fileno()
-        ready = dict(self._epoll.poll(RETRY if self._waiting else longest))
+        soon = self._waiting or self._alone_until is not None
+        ready = dict(self._epoll.poll(RETRY if soon else longest))
         for fd in ready.keys() & self._idle.keys():
             self._stirs(fd, ready[fd])
         if inbox in ready:
@@ -129,6 +136,8 @@ class Board:
         row, held = self._exchange.row, len(self._idle) + len(self._waiting)
         row.beat(now)
         row.hold(len(self._idle), len(self._waiting))
+        if self._alone_until is not None:
+            return
         if held >= self._most and not self._full:
             self._full = True
             row.close()
@@ -142,9 +151,18 @@ class Board:
 
     # -- the end ----------------------------------------------------------------------
 
+    def ask_for_successor(self, until: float) -> None:
+        """Say that another one is needed, and serve on until there is one."""
+        self._alone_until = until
+        self._exchange.row.close()
+
+    def is_succeeded(self, now: float) -> bool:
+        """Whether the successor that was asked for takes connections, or has not come."""
+        alone = self._alone_until
+        return alone is not None and (self._exchange.row.is_open() or now > alone)
+
     def leave_to_successor(self, until: float) -> None:
         """Put all that it holds back into the inbox, where the next one finds it."""
-        self._exchange.row.close()
         self._put()
         held = [*map(self._release, list(self._idle)), *self._waiting]
         for first in range(0, len(held), MOST_IN_A_MESSAGE):
@@ -160,9 +178,8 @@ class Board:
         """Give the workers all that it holds, and what still comes: nobody comes after it."""
         self._exchange.row.close()
         self._most, self._full = 0, True  # what comes goes on at once
-        for fd in self._watched:
-            self._epoll.unregister(fd)
-        self._watched.clear()
+        for fd in list(self._watched):
+            self.unwatch(fd)
         lingers_until = monotonic() + LINGER
         self._waiting.extend(map(self._release, list(self._idle)))
         while (now := monotonic()) < until and (self._waiting or now < lingers_until):

@@ -15,8 +15,8 @@ from forkserve.switchboard.board import Board
 from forkserve.switchboard.queues import Exchange
 from forkserve.worker import birth, lifeline
 
-HANDOVER = 5.0
-"""Seconds for which a successor is waited for to make room in the inbox."""
+HANDOVER = 4.0
+"""Seconds for which a successor is waited for, and again for it to make room in the inbox."""
 
 BRIEFLY = 0.5
 """Seconds for which the workers may take up what is held, when the master has died."""
@@ -55,25 +55,32 @@ def _be_the_switchboard(errand: Errand) -> int:
     board.watch(channel.fileno())
     board.open()
     channel.send(Ready())
+    _serve(board, errand, terminated.fileno())
+    return 0
+
+
+def _serve(board: Board, errand: Errand, terminated: int) -> None:
+    """Until the service ends, the master has died, or there is a successor."""
+    channel = errand.channel
     while True:
         ready = board.turn()
         if channel.fileno() in ready:
             messages = channel.receive()
             if channel.closed:
-                break
+                board.hand_out(monotonic() + BRIEFLY)
+                return
             if any(isinstance(message, LastCall) for message in messages):
                 # Should the master die now, the kernel's SIGTERM is to end us.
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 board.hand_out(monotonic() + errand.graceful_timeout)
-                return 0
-        elif terminated.fileno() in ready:
-            if lifeline.is_orphan(errand.master_pid):
-                break
-            channel.send(Leaving())
+                return
+        if board.is_succeeded(monotonic()):
             board.leave_to_successor(monotonic() + HANDOVER)
-            return 0
-    board.hand_out(monotonic() + BRIEFLY)
-    return 0
+            return
+        if terminated in ready and not lifeline.is_orphan(errand.master_pid):
+            board.unwatch(terminated)
+            board.ask_for_successor(monotonic() + HANDOVER)
+            channel.send(Leaving())
 
 
 def _as_many_descriptors_as_possible() -> int:

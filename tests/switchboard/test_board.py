@@ -254,10 +254,18 @@ def test_its_successor_gets_all_that_it_holds(bench: Bench) -> None:
     bench.park(*(server for _, server in pairs))
     turn_until(board, lambda: bench.exchange.row.held() == (len(pairs), 0))
     before = _open_fds()
-    board.leave_to_successor(monotonic() + PATIENCE)
-    assert _open_fds() == before - len(pairs)
+    board.ask_for_successor(monotonic() + PATIENCE)
     assert not bench.exchange.row.is_open()
+    late, server = bench.connect()
+    bench.park(server)  # its worker had seen it open
+    late.send(b"GET")
+    turn_until(board, lambda: bool(bench.taken()))  # and it serves on
+    assert not board.is_succeeded(monotonic())
+    late.close()
     successor = bench.board()
+    assert board.is_succeeded(monotonic())
+    board.leave_to_successor(monotonic() + PATIENCE)
+    assert _open_fds() == before + 2 - len(pairs)  # the test's own: late's, successor's epoll
     turn_until(successor, lambda: bench.exchange.row.held() == (len(pairs), 0))
     pairs[5][0].send(b"GET")
     turn_until(successor, lambda: bool(bench.taken()))
