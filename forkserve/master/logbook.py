@@ -325,12 +325,14 @@ class Logbook:
         person = self._board(what.switchboard_id)
         next_ = f"; {what.next}" if what.next else ""
         how, age = _how_it_ended(what.exit), _duration(what.age)
-        if what.planned and what.exit.code == 0:
-            log.info("%s has left after %s%s", person.name, age, next_)
-        else:
-            held = f", and with it went {person.held}" if person.held else ""
-            block = _block(what.stack)
-            log.error("%s %s after %s%s%s%s", person.name, how, age, held, next_, block)
+        if what.exit.code == 0 and what.planned:
+            level = logging.INFO if next_ else logging.DEBUG
+            log.log(level, "%s has left after %s%s", person.name, age, next_)
+            return
+        held = f", and with it went {person.held}" if person.held else ""
+        level = logging.ERROR if next_ else logging.WARNING if held else logging.DEBUG
+        block = _block(what.stack)
+        log.log(level, "%s %s after %s%s%s%s", person.name, how, age, held, next_, block)
 
     @tell.register
     def _(self, what: note.ParkingBegins) -> None:

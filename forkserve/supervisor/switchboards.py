@@ -125,7 +125,10 @@ class Switchboards(Deeds):
     def _dismiss_switchboards(self, now: float) -> None:
         """A stop: whoever is of use hands back what it holds, as long as somebody takes it."""
         for board in self.state.switchboards.values():
-            if board.staying:
+            # One that leaves by itself will have no successor now.
+            if board.staying or (
+                board.phase is Phase.DRAINING and board.departure is Departure.LEFT
+            ):
                 board.phase = Phase.DRAINING  # starting, ready -> draining
                 board.departure = Departure.DRAINED
                 board.deadline = FOREVER

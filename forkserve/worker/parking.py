@@ -17,7 +17,6 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, Queue
 
@@ -42,9 +41,8 @@ class Parking:
         self._loop = loop
         self._protocol_class = protocol_class
         self._deadline = deadline
-        self._is_idle = _IDLE[
-            H11Protocol if issubclass(protocol_class, H11Protocol) else HttpToolsProtocol
-        ]
+        with_h11 = issubclass(protocol_class, H11Protocol)
+        self._between_requests = _idle_with_h11 if with_h11 else _idle_with_httptools
         # A dictionary, since a pipeline may have several answers in one turn of the loop.
         self._answered: dict[Any, None] = {}
         self._closed = False
@@ -99,7 +97,7 @@ class Parking:
     def park(self, connections: Iterable[Any]) -> None:
         """Park those that are idle, if that is possible."""
         now = monotonic()
-        idle = [c for c in connections if isinstance(c, self._protocol_class) and self._is_idle(c)]
+        idle = [c for c in connections if self._is_idle(c)]
         if not idle:
             return
         for first in range(0, len(idle), MOST_IN_A_MESSAGE):
@@ -110,6 +108,13 @@ class Parking:
             for connection in batch:
                 # Closes our descriptor, and not the connection: no shutdown(2), no FIN.
                 connection.transport.abort()
+
+    def _is_idle(self, connection: Any) -> bool:
+        return (
+            isinstance(connection, self._protocol_class)  # and no WebSocket
+            and _is_quiet(connection.transport)
+            and self._between_requests(connection)
+        )
 
     def _send(self, connections: list[Any], now: float) -> bool:
         return self._exchange.inbox.put(
@@ -148,12 +153,6 @@ def _is_quiet(transport: Any) -> bool:
         and not transport.is_closing()
         and transport.get_write_buffer_size() == 0
     )
-
-
-_IDLE: dict[type, Callable[[Any], bool]] = {
-    HttpToolsProtocol: lambda c: _is_quiet(c.transport) and _idle_with_httptools(c),
-    H11Protocol: lambda c: _is_quiet(c.transport) and _idle_with_h11(c),
-}
 
 
 class Outbox:
