@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
-import struct
-import termios
 import time
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked
+from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, unread
 
 BEAT = 1.0
 """Seconds between two heartbeats, and between two looks for what has been idle for too long."""
@@ -112,7 +109,7 @@ class Board:
         connection = self._release(fd)
         gone = events & (select.EPOLLERR | select.EPOLLHUP)
         half_closed = events & select.EPOLLRDHUP
-        if gone or (half_closed and not _unread(fd)):
+        if gone or (half_closed and not unread(fd)):
             os.close(fd)
         else:
             self._waiting.append(connection)
@@ -185,9 +182,3 @@ class Board:
         while (now := monotonic()) < until and (self._waiting or now < lingers_until):
             self.turn(RETRY)
         self._exchange.row.finish()
-
-
-def _unread(fd: int) -> int:
-    """Bytes that the client has sent and nobody has read (tcp(7), unix(7): SIOCINQ)."""
-    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
-    return int(count)

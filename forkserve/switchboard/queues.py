@@ -9,9 +9,11 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,3 +132,9 @@ class Exchange:
 
     def fds(self) -> set[int]:
         return self.inbox.fds() | self.outbox.fds()
+
+
+def unread(fd: int) -> int:
+    """Bytes that the client has sent and nobody has read (tcp(7), unix(7): SIOCINQ)."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+    return int(count)

@@ -18,7 +18,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, Queue
+from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, Queue, unread
 
 STALE = 3.0
 """Seconds. A switchboard that has not beaten for so long is stopped, or hangs: connections
@@ -94,12 +94,17 @@ class Parking:
         answered, self._answered = self._answered, {}
         self.park(answered)
 
+    def sweep(self, connections: Iterable[Any]) -> None:
+        """Park those that are idle and from which nothing has come that is not read yet.
+
+        One that was just taken from the outbox would lose its place to those behind it.
+        """
+        self.park([c for c in connections if self._is_idle(c) and not unread(_fileno(c))])
+
     def park(self, connections: Iterable[Any]) -> None:
         """Park those that are idle, if that is possible."""
         now = monotonic()
         idle = [c for c in connections if self._is_idle(c)]
-        if not idle:
-            return
         for first in range(0, len(idle), MOST_IN_A_MESSAGE):
             batch = idle[first : first + MOST_IN_A_MESSAGE]
             if not (self.possible(now) and self._send(batch, now)):
@@ -118,11 +123,12 @@ class Parking:
 
     def _send(self, connections: list[Any], now: float) -> bool:
         return self._exchange.inbox.put(
-            [
-                Parked(c.transport.get_extra_info("socket").fileno(), self._deadline(c, now))
-                for c in connections
-            ]
+            [Parked(_fileno(c), self._deadline(c, now)) for c in connections]
         )
+
+
+def _fileno(connection: Any) -> int:
+    return int(connection.transport.get_extra_info("socket").fileno())
 
 
 def _idle_with_httptools(connection: Any) -> bool:

@@ -219,7 +219,7 @@ class WorkerServer(uvicorn.Server):
             if self._switching is not None:
                 self._switching.look(now)
             if self._parking is not None and self._parking.active:
-                self._parking.park(self._connections)
+                self._parking.sweep(self._connections)
             if self._wear and (because := self._wear.tired(now)):
                 self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
@@ -266,7 +266,7 @@ class WorkerServer(uvicorn.Server):
 
     def _park_all(self) -> None:
         if self._parking is not None:
-            self._parking.park(self._connections)
+            self._parking.sweep(self._connections)
 
     def _close_websockets(self) -> None:
         """With 1012 (service restart; IANA's registry of RFC 6455): they would not end

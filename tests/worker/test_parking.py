@@ -364,9 +364,32 @@ def test_one_that_has_not_sent_anything_can_be_parked_too(run: Run) -> None:
             client = await Client.connect(listener)
             while not any(c.transport for c in worker.connections):
                 await asyncio.sleep(0)
-            worker.parking.park(worker.connections)
+            worker.parking.sweep(worker.connections)
             _pass_on(exchange, await _parked(exchange))
             assert await client.ask() == "one for 127.0.0.1"
+            client.writer.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_a_sweep_leaves_alone_what_has_a_request_that_is_not_read_yet(run: Run, when: str) -> None:
+    """Else it would lose its place in the one queue."""
+
+    async def main(exchange: Exchange) -> None:
+        with _listener("127.0.0.1", Path()) as listener:
+            worker = Worker("one", exchange, listener)
+            worker.parking.activate(when == "at first")
+            client = await Client.connect(listener)
+            if when == "later":
+                await client.ask()
+            while not any(c.transport for c in worker.connections):
+                await asyncio.sleep(0)
+            os.write(client.writer.get_extra_info("socket").fileno(), REQUEST)
+            worker.parking.sweep(worker.connections)
+            with pytest.raises(BlockingIOError):
+                exchange.inbox.take()
+            assert await client.answer() == "one for 127.0.0.1"
             client.writer.close()
 
     run(main)
