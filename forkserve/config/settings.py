@@ -94,7 +94,7 @@ class Settings:
         5.0,
         "--keep-alive",
         help="Close a connection that has been idle for so long, and up to two seconds more; "
-        "below 2 to the point.",
+        "below 2 to the point; at the switchboard a second more.",
         **_SECONDS,
     )
     header_timeout: float = setting(

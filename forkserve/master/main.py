@@ -74,7 +74,12 @@ def run(settings: Settings) -> int:
     except BindError as exc:
         logbook.to_stderr(str(exc))
         return 1
-    return Master(settings, policy_of(settings, can_adopt), listeners, Posix()).run()
+    try:
+        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+    except OSError as exc:
+        logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
+        return 1
+    return master.run()
 
 
 def _has_a_switchboard(settings: Settings) -> bool:

@@ -126,7 +126,8 @@ class Board:
 
     def _close_the_late(self, now: float) -> None:
         for fd in [fd for fd, deadline in self._idle.items() if deadline <= now]:
-            os.close(self._release(fd).fd)
+            if not unread(fd):  # else its client was just in time
+                os.close(self._release(fd).fd)
 
     def _tell(self, now: float) -> None:
         """Say in the scoreboard how it goes."""

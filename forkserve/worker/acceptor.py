@@ -21,7 +21,7 @@ from typing import Any
 
 from forkserve.worker.gate import WINDOW, Gate
 from forkserve.worker.heads import Heads
-from forkserve.worker.watch import Watch, watch
+from forkserve.worker.watch import Watch, in_turn, watch
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -97,6 +97,7 @@ class Acceptor:
             self._opened.clear()
             more = more_comes()  # before the look, or what comes between the two is missed
             if self._may_accept():
+                self._listeners = in_turn(self._listeners)
                 taken = sum([self._accept_one(listener) for listener in self._listeners])
                 if not (taken or more or self._starved):
                     return

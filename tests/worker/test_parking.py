@@ -62,6 +62,8 @@ class Worker:
     def __init__(self, name: str, exchange: Exchange, *listeners: Any, http: Any = "auto") -> None:
         self.name = name
         self.go = asyncio.Event()
+        self.asked_by: list[int] = []
+        """The clients' ports, in the order of the requests."""
         config = uvicorn.Config(self._app, log_config=None, http=http, interface="asgi3")
         config.load()
         heads = Heads(10.0, 65536)
@@ -93,6 +95,7 @@ class Worker:
             while (await receive()).get("more_body"):
                 pass
         client = scope["client"][0] if scope["client"] else "nobody"
+        self.asked_by += [scope["client"][1]] if scope["client"] else []
         body = bytes(BIG) if scope["path"] == "/big" else f"{self.name} for {client}".encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -438,6 +441,30 @@ def test_while_it_is_off_nothing_is_parked_and_nothing_is_called(run: Run) -> No
             with pytest.raises(BlockingIOError):
                 exchange.inbox.take()
             client.writer.close()
+
+    run(main)
+
+
+def test_new_connections_do_not_keep_those_in_the_outbox_waiting(run: Run) -> None:
+    async def main(exchange: Exchange) -> None:
+        with _listener("127.0.0.1", Path()) as listener, contextlib.ExitStack() as undo:
+            new, kept = [], []
+            for _ in range(10):
+                client = undo.enter_context(socket.create_connection(listener.getsockname()))
+                server, _ = listener.accept()
+                exchange.outbox.put([Parked(server.fileno(), 0.0)])
+                server.close()
+                kept.append(client)
+            for _ in range(10):
+                new.append(undo.enter_context(socket.create_connection(listener.getsockname())))
+            for client in (*new, *kept):
+                client.send(REQUEST)
+            worker = Worker("one", exchange, listener)
+            while len(worker.asked_by) < 20:
+                await asyncio.sleep(0)
+            ports = {client.getsockname()[1] for client in kept}
+            of_kept = sum(port in ports for port in worker.asked_by[:10])
+            assert 3 <= of_kept <= 7
 
     run(main)
 
