@@ -299,7 +299,9 @@ class Logbook:
 
     @tell.register
     def _(self, what: note.SwitchboardServes) -> None:
-        log.debug("%s is ready after %.2f s", self._board(what.switchboard_id).name, what.after)
+        level = logging.DEBUG if what.switchboard_id == 1 else logging.INFO
+        name = self._board(what.switchboard_id).name
+        log.log(level, "%s is ready after %.2f s", name, what.after)
 
     @tell.register
     def _(self, what: note.SwitchboardLeaves) -> None:
@@ -318,7 +320,8 @@ class Logbook:
             failing = f"is not ready after {what.limit:g} s"
         else:
             failing = f"has not left within {what.limit:.1f} s"
-        log.error("%s %s; it is killed, its stacks follow", person.name, failing)
+        holding = f", with {person.held}" if person.held else ""
+        log.error("%s %s%s; it is killed, its stacks follow", person.name, failing, holding)
 
     @tell.register
     def _(self, what: note.SwitchboardGone) -> None:

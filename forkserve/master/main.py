@@ -475,10 +475,9 @@ class Master:
 
     def _describe_switchboard(self, switchboard: SwitchboardChild) -> Person:
         assert self._exchange is not None
-        held = self._exchange.row.held()
-        return Person(
-            f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=logbook.held(*held)
-        )
+        alone = len(self._family.switchboards) == 1  # else the row is its successor's
+        held = logbook.held(*self._exchange.row.held()) if alone else ""
+        return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
 
     def _close(self) -> None:
         self._selector.close()

@@ -232,8 +232,9 @@ class WorkerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain: accept nothing new, answer the rest, tell clients to go, and end.
 
-        An idle keep-alive connection stays open for the keep-alive time, and what
-        comes on it is answered, so that a request already on its way is not reset.
+        Idle connections are parked, also those that are answered yet. Where they cannot
+        be, one stays open for the keep-alive time, and what comes on it is answered, so
+        that a request already on its way is not reset.
         """
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
@@ -248,7 +249,8 @@ class WorkerServer(uvicorn.Server):
         self._stop_accepting(sockets or [])
         self._close_websockets()
         patience = max(settings.keep_alive, FIRST_WORD)
-        await self._see_idle_clients_off(min(deadline, monotonic() + patience))
+        until = deadline if self._can_park() else min(deadline, monotonic() + patience)
+        await self._see_idle_clients_off(until)
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
@@ -258,11 +260,15 @@ class WorkerServer(uvicorn.Server):
 
     async def _see_idle_clients_off(self, until: float) -> None:
         """Wait for the clients to go: until none is left, or there is no time for more."""
+        self._park_all()
         while self._connections and not self._hurry.is_set() and (now := monotonic()) < until:
             self._connections.empty.clear()
             self._close_the_late(now)
-            self._park_all()
             await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
+            self._park_all()
+
+    def _can_park(self) -> bool:
+        return self._parking is not None and self._parking.possible(monotonic())
 
     def _park_all(self) -> None:
         if self._parking is not None:
@@ -336,7 +342,7 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
         if not self._job.channel.closed:
             self._hear_the_master()  # what was said before the signal came
-        if self._parking is not None and self._parking.possible(monotonic()):
+        if self._parking is not None and self._can_park():
             self._parking.activate(True)  # they stay, and we go
         else:
             self._tell_clients_to_go()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import websockets.exceptions
 import websockets.sync.client
 
 from tests.system.server import APP, PATIENCE, Load, Server, is_gone, port_is_free
-from tests.system.test_accept import BLOCKING, HEAD, Client
+from tests.system.test_accept import BLOCKING, HEAD, WAITING, Client
 
 Start = Callable[..., Server]
 
@@ -167,6 +168,35 @@ def test_a_new_generation_gets_the_idle_clients_of_the_old(start: Start) -> None
         client.ask()
         assert client.pid() not in old
         client.socket.close()
+
+
+def test_a_long_request_of_a_leaving_worker_keeps_its_connection(
+    start: Start, folder: Path
+) -> None:
+    (folder / "app.py").write_text(WAITING)
+    server = start("-w", "1", "--keep-alive", "2").wait_until_ready()
+    client = _ask_all(server, b"/wait", 1)[0]
+    server.wait_for("at work", lambda: len(list(folder.glob("waits-*"))) == 1)
+    old = server.worker_pids()
+    assert server.reload() == "done"
+    # For longer than an idle client is waited for.
+    assert select.select([client.socket], [], [], 3.0)[0] == []
+    server.write("", "go")
+    assert client.pid() in old
+    client.ask()
+    assert client.pid() not in old
+    client.socket.close()
+
+
+def test_an_impatient_worker_parks_its_idle_clients_too(start: Start) -> None:
+    server = start("-w", "1", "--keep-alive", "600").wait_until_ready()
+    client = _ask_all(server, b"/", 1)[0]
+    old = client.pid()
+    os.kill(old, signal.SIGINT)
+    server.wait_for("gone", lambda: is_gone(old))
+    client.ask()
+    assert client.pid() != old
+    client.socket.close()
 
 
 def test_without_a_switchboard_it_does_not_wait_for_them_either(start: Start) -> None:
