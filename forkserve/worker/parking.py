@@ -73,11 +73,21 @@ class Parking:
         else:
             del self._protocol_class.on_response_complete
 
+    def include(self, connections: Iterable[Any]) -> None:
+        """Have those parked, too, whose request had begun before this was active."""
+        for connection in connections:
+            if isinstance(connection, self._protocol_class) and connection.cycle is not None:
+                connection.cycle.on_response = connection.on_response_complete
+
     def _hook(self) -> Callable[[Any], None]:
         complete = self._protocol_class.on_response_complete
 
         def on_response_complete(protocol: Any) -> None:
             complete(protocol)
+            if protocol.transport.is_closing():
+                return
+            # A client that is quick to send its next request shall not get past the queue.
+            protocol.transport.pause_reading()
             if not self._answered:
                 # Not before the loop has turned: uvloop sends only then what was written.
                 self._loop.call_soon(self._park_the_answered)
@@ -93,6 +103,9 @@ class Parking:
     def _park_the_answered(self) -> None:
         answered, self._answered = self._answered, {}
         self.park(answered)
+        for connection in answered:
+            if not (connection.transport.is_closing() or connection.flow.read_paused):
+                connection.transport.resume_reading()
 
     def sweep(self, connections: Iterable[Any]) -> None:
         """Park those that are idle and from which nothing has come that is not read yet.

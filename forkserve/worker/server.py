@@ -344,6 +344,7 @@ class WorkerServer(uvicorn.Server):
             self._hear_the_master()  # what was said before the signal came
         if self._parking is not None and self._can_park():
             self._parking.activate(True)  # they stay, and we go
+            self._parking.include(self._connections)
         else:
             self._tell_clients_to_go()
         self._leave.set()

@@ -62,6 +62,7 @@ class Worker:
     def __init__(self, name: str, exchange: Exchange, *listeners: Any, http: Any = "auto") -> None:
         self.name = name
         self.go = asyncio.Event()
+        self.afterwards: Callable[[], object] = lambda: None
         self.asked_by: list[int] = []
         """The clients' ports, in the order of the requests."""
         config = uvicorn.Config(self._app, log_config=None, http=http, interface="asgi3")
@@ -100,6 +101,7 @@ class Worker:
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        self.afterwards()
 
 
 class Client:
@@ -370,6 +372,23 @@ def test_one_that_has_not_sent_anything_can_be_parked_too(run: Run) -> None:
             worker.parking.sweep(worker.connections)
             _pass_on(exchange, await _parked(exchange))
             assert await client.ask() == "one for 127.0.0.1"
+            client.writer.close()
+
+    run(main)
+
+
+def test_a_client_that_is_quick_to_ask_again_does_not_get_past_the_queue(run: Run) -> None:
+    async def main(exchange: Exchange) -> None:
+        with _listener("127.0.0.1", Path()) as listener:
+            one = Worker("one", exchange, listener)
+            client = await Client.connect(listener)
+            fd = client.writer.get_extra_info("socket").fileno()
+            one.afterwards = lambda: os.write(fd, REQUEST)
+            assert await client.ask() == "one for 127.0.0.1"
+            one.acceptor.close()
+            Worker("two", exchange)
+            _pass_on(exchange, await _parked(exchange))
+            assert await client.answer() == "two for 127.0.0.1"
             client.writer.close()
 
     run(main)
