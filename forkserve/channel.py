@@ -140,6 +140,11 @@ class Promote(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Drain(Message):
+    """The signal that follows is the master's."""
+
+
+@dataclass(frozen=True, slots=True)
 class LastCall(Message):
     """Nobody will accept after you: what waits in the listen queue is yours to answer. To a
     switchboard: give the workers what you hold."""

@@ -21,6 +21,7 @@ from time import monotonic
 from forkserve.channel import (
     BootExtended,
     BootFailed,
+    Drain,
     Encrypted,
     Hello,
     LastCall,
@@ -414,6 +415,7 @@ class Master:
 
     @_perform.register
     def _drain(self, action: do.Drain) -> None:
+        self._family.workers[action.worker_id].channel.offer(Drain())
         self._kernel.signal(action.pid, drain_signal(action.patient))
 
     @_perform.register(do.DumpStacks)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import Encrypted, LastCall, Leaving, Message, Promote, Ready, Spent
+from forkserve.channel import Drain, Encrypted, LastCall, Leaving, Message, Promote, Ready, Spent
 from forkserve.last_call import turn_away
 from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
@@ -50,6 +50,10 @@ connected, however short the keep-alive time is."""
 
 HANDING_OUT = 0.5
 """Seconds that the last workers wait for what a switchboard still holds."""
+
+FOR_EVERYBODY = 0.25
+"""Seconds in which the master says that the service stops, if the signal that we got has gone
+to everybody: service managers do that (systemd.kill(5), KillMode=control-group)."""
 
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
@@ -108,6 +112,9 @@ class WorkerServer(uvicorn.Server):
         self.server_state.connections = self._connections
         self._last_call = False
         """Nobody will accept after us."""
+        self._ordered = False
+        """The master has asked us to leave; else it was a signal from outside."""
+        self._called = asyncio.Event()
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
         timeout = job.settings.timeout
@@ -238,6 +245,8 @@ class WorkerServer(uvicorn.Server):
         """
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
+        if not (self._ordered or self._last_call):
+            await _first_of(min(FOR_EVERYBODY, settings.graceful_timeout), self._called)
         if self._acceptor is not None and self._last_call:
             for sock in sockets or []:
                 turn_away(sock)  # a master that was killed has not done it
@@ -320,11 +329,14 @@ class WorkerServer(uvicorn.Server):
     def _obey(self, message: Message) -> None:
         if isinstance(message, LastCall):
             self._no_one_comes_after_us()
+        elif isinstance(message, Drain):
+            self._ordered = True
         elif isinstance(message, Promote) and self.started and not self.should_exit:
             self._accept()
 
     def _no_one_comes_after_us(self) -> None:
         self._last_call = True
+        self._called.set()
         if self._parking is not None:
             self._parking.close()
         if self.should_exit:

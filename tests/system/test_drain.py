@@ -65,9 +65,9 @@ def _listens(server: Server) -> bool:
     return bool(inodes & held)
 
 
-@pytest.mark.parametrize("kill_the_master", [False, True])
+@pytest.mark.parametrize("how", ["TERM", "TERM to everybody", "kill of the master"])
 def test_what_waits_in_the_queue_at_the_end_is_answered(
-    start: Start, folder: Path, kill_the_master: bool
+    start: Start, folder: Path, how: str
 ) -> None:
     (folder / "app.py").write_text(BLOCKING)
     server = start("-w", "2").wait_until_ready()
@@ -75,8 +75,12 @@ def test_what_waits_in_the_queue_at_the_end_is_answered(
     clients = _ask_all(server, b"/block", 2)
     server.wait_for("both at work", lambda: len(list(folder.glob("blocks-*"))) == 2)
     clients += _ask_all(server, b"/", 10)  # these wait in the kernel's queue
-    server.signal(signal.SIGKILL if kill_the_master else signal.SIGTERM)
-    if not kill_the_master:
+    if how == "kill of the master":
+        server.signal(signal.SIGKILL)
+    else:
+        pids = [server.pid, *workers] if how == "TERM to everybody" else [server.pid]
+        for pid in sorted(pids, reverse=True):  # the workers first
+            os.kill(pid, signal.SIGTERM)
         server.wait_for_log("stopping because of")
     server.write("", "go")
     assert {client.pid() for client in clients} <= workers

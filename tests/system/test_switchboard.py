@@ -245,7 +245,7 @@ def test_a_stopped_switchboard_is_passed_by_and_replaced(start: Start, connect: 
     server.the_switchboard(but=pid)
 
 
-@pytest.mark.parametrize("how", ["stop", "kill of the master"])
+@pytest.mark.parametrize("how", ["stop", "kill of the master", "TERM to everybody"])
 def test_at_the_end_who_waits_is_answered_and_told_to_go(
     start: Start, connect: Connect, how: str
 ) -> None:
@@ -257,6 +257,8 @@ def test_at_the_end_who_waits_is_answered_and_told_to_go(
     switchboard = server.the_switchboard()
     if how == "stop":
         server.signal(signal.SIGTERM)
+    elif how == "TERM to everybody":  # as systemd does unless it is told otherwise
+        os.killpg(server.pid, signal.SIGTERM)
     else:
         server.signal(signal.SIGKILL)
     server.wait_for("the switchboard gone", lambda: is_gone(switchboard))
