@@ -168,6 +168,19 @@ def test_what_only_takes_long_does_not_switch_it_on(
     server.wait_for_log(BEGINS, since=since)
 
 
+def test_to_wait_at_the_limit_counts_as_slow(start: Start, connect: Connect, folder: Path) -> None:
+    """As without a limit the loop being held: a sibling could have served it."""
+    (folder / "app.py").write_text(MIXED)
+    server = start("-w", "1", "--worker-concurrency", "1", *PATIENT).wait_until_ready()
+    clients = [connect(server) for _ in range(4)]
+    _all_ask(clients)
+    for client in clients:
+        client.ask(b"/awaits")
+    for client in clients:
+        client.answer()
+    server.wait_for_log(BEGINS)
+
+
 def test_off_is_off(start: Start, connect: Connect, folder: Path) -> None:
     (folder / "app.py").write_text(MIXED)
     server = start("-w", "1", "--switchboard", "off").wait_until_ready()
