@@ -203,6 +203,28 @@ def test_when_workers_are_killed_who_waits_loses_nothing(start: Start, connect: 
     assert not old & set(_all_ask(kept))
 
 
+def test_kill_of_busy_workers_loses_only_what_they_were_serving(
+    start: Start, connect: Connect, folder: Path
+) -> None:
+    (folder / "app.py").write_text(BLOCKING)
+    server = start("-w", "2", "--switchboard", "on", *PATIENT).wait_until_ready()
+    kept = [connect(server) for _ in range(8)]
+    _all_ask(kept)
+    _wait_until_parked(server, 8)
+    busy = [connect(server) for _ in range(2)]
+    for client in busy:
+        client.ask(b"/block")
+    server.wait_for("both at work", lambda: len(list(folder.glob("blocks-*"))) == 2)
+    for client in kept:
+        client.ask()  # and these wait in the queue
+    old = server.worker_pids()
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    for client in busy:
+        client.wait_for_end()
+    assert not old & {client.pid() for client in kept}
+
+
 def test_term_to_the_switchboard_loses_nothing(start: Start, connect: Connect) -> None:
     server = start("-w", "2", "--switchboard", "on", *PATIENT).wait_until_ready()
     idle = [connect(server) for _ in range(100)]
