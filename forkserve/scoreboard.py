@@ -114,6 +114,10 @@ class Row:
         """The connections of that worker which accepts and has the fewest."""
         return int(min(filter(None, self._open_of_each.tolist()), default=1)) - 1
 
+    def is_alone(self) -> bool:
+        """Whether at most one worker accepts."""
+        return len(list(filter(None, self._open_of_each.tolist()))) <= 1
+
     def slow(self, slow: bool) -> None:
         """Whether the handlers of this worker are slow."""
         _SLOW.pack_into(self._view, _SLOW_AT, float(slow))

@@ -347,7 +347,7 @@ class Logbook:
 
     @tell.register
     def _(self, what: note.ParkingEnds) -> None:
-        log.info("handlers are fast again: keep-alive connections stay with their worker")
+        log.info("no handler holds others up any more: connections stay with their worker")
 
     @tell.register
     def _(self, what: note.ForkRefused) -> None:
