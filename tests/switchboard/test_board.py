@@ -22,9 +22,11 @@ from forkserve.scoreboard import Scoreboard
 from forkserve.switchboard import board as board_module
 from forkserve.switchboard.board import Board
 from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked
+from tests.master.test_listeners import needs_ipv6
 
 PATIENCE = 10.0
 LATER = 3600.0
+KINDS = ["127.0.0.1", pytest.param("::1", marks=needs_ipv6), "unix"]
 
 
 @dataclass
@@ -90,7 +92,7 @@ def turn_until(board: Board, condition: Callable[[], bool]) -> None:
         board.turn(0.01)
 
 
-@pytest.mark.parametrize("kind", ["127.0.0.1", "::1", "unix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_connection_waits_until_its_client_sends(bench: Bench, kind: str) -> None:
     board = bench.board()
     client, server = bench.connect(kind)

@@ -338,7 +338,7 @@ def test_a_client_that_is_silent_is_closed_in_time(start: Start, connect: Connec
 
 def test_ten_thousand_idle_connections_cost_next_to_nothing(start: Start, connect: Connect) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(10_000, hard - 1000)
+    count = min(10_000, hard - 500)
     server = start("-w", "2", "--switchboard", "on", *PATIENT).wait_until_ready()
     pid = server.the_switchboard()
     memory, cost = _resident(pid), _cost_of_a_request(server)

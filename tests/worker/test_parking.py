@@ -26,6 +26,7 @@ from forkserve.switchboard.queues import Exchange, Parked
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, guarded
 from forkserve.worker.parking import STALE, Outbox, Parking
+from tests.switchboard.test_board import KINDS
 from tests.worker.test_acceptor import LOOPS, PATIENCE
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -176,7 +177,7 @@ def _listener(kind: str, folder: Path) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-@pytest.mark.parametrize("kind", ["127.0.0.1", "::1", "unix"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_next_request_is_answered_by_another_worker_on_the_same_connection(
     run: Run, tmp_path: Path, kind: str, http: str
 ) -> None:
