@@ -1,4 +1,4 @@
-"""Messages between the master and a worker, or a template.
+"""Messages between the master and a worker, a template, or the switchboard.
 
 A channel is one end of a stream socketpair. A message is one line: a JSON array of
 the message's name and its fields. A line that is not a message is counted and
@@ -43,12 +43,12 @@ class Hello(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """A worker can accept, or a template can fork."""
+    """A worker can accept, a template can fork, or a switchboard takes connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving(Message):
-    """The worker has begun to drain."""
+    """The worker has begun to drain, or the switchboard to give back what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,28 @@ class Spent(Message):
     """The worker goes on serving, and wants to be replaced."""
 
     because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slow(Message):
+    """The worker's handlers have become slow (1), or fast again (0)."""
+
+    slow: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted(Message):
+    """The worker's connections are, so none of them can be parked."""
+
+
+# From a switchboard.
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble(Message):
+    """Something is worth a line in the log: what the switchboard has or does."""
+
+    what: str
 
 
 # From a template.
@@ -118,8 +140,14 @@ class Promote(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Drain(Message):
+    """The signal that follows is the master's."""
+
+
+@dataclass(frozen=True, slots=True)
 class LastCall(Message):
-    """Nobody will accept after you: what waits in the listen queue is yours to answer."""
+    """Nobody will accept after you: what waits in the listen queue is yours to answer. To a
+    switchboard: give the workers what you hold."""
 
 
 _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}

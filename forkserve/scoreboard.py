@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from functools import partial
 
 ROW = 256
-"""Bytes a row: the heartbeat, the open connections, then what is being served."""
+"""Bytes a row: the heartbeat, the open connections, whether handlers are slow, then what is
+being served."""
 
 _BEAT = struct.Struct("d")
 _OPEN = struct.Struct("d")
 """0.0: it does not accept; else the number of its connections and one."""
+
+_SLOW = struct.Struct("d")
+"""1.0 while the worker's handlers are slow, else 0.0."""
 
 _COUNTS = struct.Struct("3d")
 """Requests begun, requests answered, and since when the one that is shown is served."""
@@ -29,11 +33,12 @@ _COUNTS = struct.Struct("3d")
 BEGUN, ANSWERED, SINCE = range(3)
 """Their places in :attr:`Row.counts`."""
 
-_LABEL = struct.Struct("16p200p")
+_LABEL = struct.Struct("16p192p")
 """Its method and path."""
 
 _OPEN_AT = _BEAT.size
-_COUNTS_AT = _OPEN_AT + _OPEN.size
+_SLOW_AT = _OPEN_AT + _OPEN.size
+_COUNTS_AT = _SLOW_AT + _SLOW.size
 _LABEL_AT = _COUNTS_AT + _COUNTS.size
 
 
@@ -53,20 +58,32 @@ class Scoreboard:
     """All rows, as the master holds them."""
 
     def __init__(self, slots: int) -> None:
-        self._memory = mmap.mmap(-1, slots * ROW)
+        # The last row is the switchboard's.
+        self._memory = mmap.mmap(-1, (slots + 1) * ROW)
         self.slots = slots
 
     def row(self, slot: int) -> Row:
         """The row of ``slot``; its numbers stay valid across a fork."""
-        everybody = memoryview(self._memory)
-        open_of_each = everybody.cast("d")[_OPEN_AT // 8 :: ROW // 8]
-        return Row(everybody[slot * ROW : (slot + 1) * ROW], open_of_each)
+        everybody = memoryview(self._memory)[: self.slots * ROW]
+        numbers = everybody.cast("d")
+        open_of_each = numbers[_OPEN_AT // 8 :: ROW // 8]
+        slow_of_each = numbers[_SLOW_AT // 8 :: ROW // 8]
+        return Row(everybody[slot * ROW : (slot + 1) * ROW], open_of_each, slow_of_each)
+
+    def switchboard(self) -> SwitchboardRow:
+        """The row of the switchboard."""
+        return SwitchboardRow(memoryview(self._memory)[self.slots * ROW :].cast("d"))
 
 
 class Row:
     """One slot. A worker writes it, the master reads it."""
 
-    def __init__(self, view: memoryview, open_of_each: memoryview[float]) -> None:
+    def __init__(
+        self,
+        view: memoryview,
+        open_of_each: memoryview[float],
+        slow_of_each: memoryview[float],
+    ) -> None:
         self._view = view
         # As attributes, and not as methods: each request passes here.
         self.counts = view[_COUNTS_AT:_LABEL_AT].cast("d")
@@ -75,6 +92,7 @@ class Row:
         self.label = partial(_LABEL.pack_into, view, _LABEL_AT)
         """``label(method, path)``: show this request; what is too long is cut."""
         self._open_of_each = open_of_each
+        self._slow_of_each = slow_of_each
 
     def clear(self) -> None:
         """Forget the former holder of the slot (done by the master, before a fork)."""
@@ -96,6 +114,18 @@ class Row:
         """The connections of that worker which accepts and has the fewest."""
         return int(min(filter(None, self._open_of_each.tolist()), default=1)) - 1
 
+    def is_alone(self) -> bool:
+        """Whether at most one worker accepts."""
+        return len(list(filter(None, self._open_of_each.tolist()))) <= 1
+
+    def slow(self, slow: bool) -> None:
+        """Whether the handlers of this worker are slow."""
+        _SLOW.pack_into(self._view, _SLOW_AT, float(slow))
+
+    def any_slow(self) -> bool:
+        """Whether those of any worker are."""
+        return any(self._slow_of_each.tolist())
+
     def last_beat(self) -> float:
         beat: float = _BEAT.unpack_from(self._view, 0)[0]
         return beat
@@ -112,3 +142,44 @@ class Row:
             serving="".join(c if c.isprintable() else "?" for c in label),
             serving_since=since if in_flight else 0.0,
         )
+
+
+class SwitchboardRow:
+    """What the switchboard says of itself. It writes, everybody reads."""
+
+    def __init__(self, numbers: memoryview[float]) -> None:
+        self._numbers = numbers
+
+    def beat(self, now: float) -> None:
+        """Its loop turned at ``now`` (``time.monotonic()``)."""
+        self._numbers[0] = now
+
+    def last_beat(self) -> float:
+        """0.0: it never has."""
+        return self._numbers[0]
+
+    def open(self) -> None:
+        """It takes connections from this moment on."""
+        self._numbers[1] = 1.0
+
+    def close(self) -> None:
+        """It takes no more."""
+        self._numbers[1] = 0.0
+
+    def is_open(self) -> bool:
+        return self._numbers[1] == 1.0
+
+    def finish(self) -> None:
+        """It has given away all that it held, and takes no more."""
+        self._numbers[1] = -1.0
+
+    def is_finished(self) -> bool:
+        return self._numbers[1] == -1.0
+
+    def hold(self, idle: int, waiting: int) -> None:
+        """So many connections are idle there, and so many have a request for which there
+        was no room in the outbox yet."""
+        self._numbers[2], self._numbers[3] = idle, waiting
+
+    def held(self) -> tuple[int, int]:
+        return int(self._numbers[2]), int(self._numbers[3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from forkserve.config.settings import Settings
 
 
@@ -11,6 +13,8 @@ def contradiction(settings: Settings) -> str:
         return "--share immortal shares what a template has imported; leave out --no-preload"
     if settings.share == "immortal" and (why_not := _no_immortals()):
         return f"--share immortal is not possible here: {why_not}; leave it out"
+    if settings.switchboard == "on" and sys.platform != "linux":
+        return "--switchboard on needs Linux (epoll(7)); leave it out"
     if settings.max_requests_jitter and not settings.max_requests:
         return "--max-requests-jitter adds to --max-requests; give that too"
     return ""

@@ -94,7 +94,7 @@ class Settings:
         5.0,
         "--keep-alive",
         help="Close a connection that has been idle for so long, and up to two seconds more; "
-        "below 2 to the point.",
+        "below 2 to the point; at the switchboard a second more.",
         **_SECONDS,
     )
     header_timeout: float = setting(
@@ -118,6 +118,13 @@ class Settings:
         type=click.IntRange(min=0),
         help="How many requests a worker may have in flight; while it has so many, new connections "
         "wait for whichever worker is free first; 0: any number.",
+    )
+    switchboard: str = setting(
+        "auto",
+        "--switchboard",
+        type=click.Choice(["auto", "on", "off"]),
+        help="Whether idle keep-alive connections wait at a switchboard, from which any free "
+        "worker takes the next request: while handlers are slow (auto), always, or never.",
     )
     surge: int | None = setting(
         None,

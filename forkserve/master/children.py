@@ -1,4 +1,4 @@
-"""How the master makes a process, or has one made: the two ways to a worker."""
+"""How the master makes a process, or has one made: the two ways to a worker, and others."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import NoReturn
 
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
-from forkserve.master.family import TemplateChild, WorkerChild
+from forkserve.master.family import SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
 from forkserve.scoreboard import Row, Scoreboard
-from forkserve.supervisor.actions import Fork, ForkTemplate
+from forkserve.supervisor.actions import Fork, ForkSwitchboard, ForkTemplate
+from forkserve.switchboard.queues import Exchange
 from forkserve.worker import birth
 
 
 class Nursery:
-    """Makes workers and templates."""
+    """Makes workers, templates and switchboards."""
 
     def __init__(
         self,
@@ -29,11 +30,13 @@ class Nursery:
         kernel: Kernel,
         scoreboard: Scoreboard,
         listeners: Sequence[Listener],
+        exchange: Exchange | None = None,
     ) -> None:
         self._settings = settings
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
+        self._exchange = exchange
 
     def fork(self, wanted: Fork) -> WorkerChild:
         """A new worker, which will import the app itself.
@@ -67,6 +70,13 @@ class Nursery:
             pid = self._kernel.fork(self._template_life(wanted, theirs, last_words))
         return TemplateChild(wanted.template_id, wanted.generation, pid, ours, last_words)
 
+    def fork_switchboard(self, wanted: ForkSwitchboard) -> SwitchboardChild:
+        """A new switchboard, for the queues that there have been from the start."""
+        assert self._exchange is not None
+        with self._ends() as (ours, theirs, last_words):
+            pid = self._kernel.fork(self._switchboard_life(self._exchange, theirs, last_words))
+        return SwitchboardChild(wanted.switchboard_id, 0, pid, ours, last_words)
+
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:
         """Both ends of a channel and a file for last words. Theirs is closed at the end;
@@ -97,6 +107,7 @@ class Nursery:
             last_words,
             os.getpid(),
             wanted.spare,
+            exchange=self._exchange,
         )
 
     def _template_life(
@@ -116,8 +127,22 @@ class Nursery:
                 self._scoreboard,
                 last_words,
                 master_pid,
+                self._exchange,
             )
             main.run(errand)
+
+        return life
+
+    def _switchboard_life(
+        self, exchange: Exchange, channel: Channel, last_words: int
+    ) -> Callable[[], NoReturn]:
+        master_pid = os.getpid()
+
+        def life() -> NoReturn:
+            from forkserve.switchboard import main
+
+            graceful = self._settings.graceful_timeout
+            main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
 
         return life
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forkserve.channel import Channel
@@ -60,21 +61,30 @@ class TemplateChild(Child):
     """The master's end of a template."""
 
 
+@dataclass(slots=True)
+class SwitchboardChild(Child):
+    """The master's end of a switchboard. It belongs to no generation."""
+
+
 class Family:
     """Everybody who is not buried yet."""
 
     def __init__(self) -> None:
         self.workers: dict[int, WorkerChild] = {}
         self.templates: dict[int, TemplateChild] = {}
+        self.switchboards: dict[int, SwitchboardChild] = {}
         self._strangers: dict[int, int] = {}
 
     def holds(self, child: Child) -> bool:
-        same_id = (self.workers.get(child.id), self.templates.get(child.id))
-        return any(child is one for one in same_id)
+        return any(child is one for one in self._everybody())
 
     def by_pid(self, pid: int) -> Child | None:
-        everybody: list[Child] = [*self.workers.values(), *self.templates.values()]
-        return next((child for child in everybody if child.pid == pid), None)
+        return next((child for child in self._everybody() if child.pid == pid), None)
+
+    def _everybody(self) -> Iterator[Child]:
+        yield from self.workers.values()
+        yield from self.templates.values()
+        yield from self.switchboards.values()
 
     def unborn(self, template: int | None = None) -> list[WorkerChild]:
         """Workers whose pid nobody has said yet: all, or those asked of one template."""

@@ -84,20 +84,26 @@ class Person:
     name: str
     pid: int | None = None
     seen: Snapshot | None = None
+    held: str = ""
+    """What a switchboard holds."""
 
 
 class Logbook:
-    """Puts notes into words. ``who`` tells of a worker by its id, ``which`` of a template."""
+    """Puts notes into words. ``who`` tells of a worker by its id, ``which`` of a template,
+    ``board`` of a switchboard."""
 
     def __init__(
         self,
         who: Callable[[int], Person],
         which: Callable[[int], Person],
+        board: Callable[[int], Person],
         urls: list[str],
         app: str,
     ) -> None:
         self._who = who
         self._which = which
+        self._board = board
+        self._said_encrypted = False
         self._urls = ", ".join(urls)
         self._app = app
 
@@ -109,6 +115,19 @@ class Logbook:
             _count(workers, "worker"),
             self._app,
         )
+
+    def connections_are_encrypted(self) -> None:
+        """Said once, although each worker says so."""
+        if not self._said_encrypted:
+            log.info(
+                "connections are encrypted, so they stay with their worker: the switchboard "
+                "holds plaintext ones only"
+            )
+        self._said_encrypted = True
+
+    def trouble(self, person: Person, what: str) -> None:
+        """Somebody meets a difficulty, and says which in the words that follow its name."""
+        log.warning("%s %s", person.name, what)
 
     @singledispatchmethod
     def tell(self, what: note.Note) -> None:
@@ -279,6 +298,58 @@ class Logbook:
         )
 
     @tell.register
+    def _(self, what: note.SwitchboardServes) -> None:
+        level = logging.DEBUG if what.switchboard_id == 1 else logging.INFO
+        name = self._board(what.switchboard_id).name
+        log.log(level, "%s is ready after %.2f s", name, what.after)
+
+    @tell.register
+    def _(self, what: note.SwitchboardLeaves) -> None:
+        log.info(
+            "%s was asked to leave by a signal from outside; its successor gets the connections "
+            "that wait there",
+            self._board(what.switchboard_id).name,
+        )
+
+    @tell.register
+    def _(self, what: note.SwitchboardOverdue) -> None:
+        person = self._board(what.switchboard_id)
+        if what.departure is Departure.HUNG:
+            failing = f"hangs: its loop has not turned for {what.limit:g} s"
+        elif what.departure is Departure.BOOT_TIMED_OUT:
+            failing = f"is not ready after {what.limit:g} s"
+        else:
+            failing = f"has not left within {what.limit:.1f} s"
+        holding = f", with {person.held}" if person.held else ""
+        log.error("%s %s%s; it is killed, its stacks follow", person.name, failing, holding)
+
+    @tell.register
+    def _(self, what: note.SwitchboardGone) -> None:
+        person = self._board(what.switchboard_id)
+        next_ = f"; {what.next}" if what.next else ""
+        how, age = _how_it_ended(what.exit), _duration(what.age)
+        if what.exit.code == 0 and what.planned:
+            level = logging.INFO if next_ else logging.DEBUG
+            log.log(level, "%s has left after %s%s", person.name, age, next_)
+            return
+        held = f", and with it went {person.held}" if person.held else ""
+        level = logging.ERROR if next_ else logging.WARNING if held else logging.DEBUG
+        block = _block(what.stack)
+        log.log(level, "%s %s after %s%s%s%s", person.name, how, age, held, next_, block)
+
+    @tell.register
+    def _(self, what: note.ParkingBegins) -> None:
+        log.info(
+            "requests hold up the event loop of %s: from now on idle keep-alive connections wait "
+            "at the switchboard, for whichever worker is free",
+            self._who(what.worker_id).name,
+        )
+
+    @tell.register
+    def _(self, what: note.ParkingEnds) -> None:
+        log.info("no handler holds others up any more: connections stay with their worker")
+
+    @tell.register
     def _(self, what: note.ForkRefused) -> None:
         log.error(
             "the system refused a new process (%s); trying again in %.1f s", what.error, what.delay
@@ -388,6 +459,13 @@ def _duration(seconds: float) -> str:
     minutes, _ = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def held(idle: int, waiting: int) -> str:
+    """What a switchboard holds, in words, or empty."""
+    words = [_count(idle, "idle connection")] if idle else []
+    words += [f"{waiting} with a request"] if waiting else []
+    return " and ".join(words)
 
 
 def _how_it_ended(exit: Exit) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import sys
 from collections import deque
 from functools import singledispatchmethod
 from time import monotonic
@@ -20,15 +21,19 @@ from time import monotonic
 from forkserve.channel import (
     BootExtended,
     BootFailed,
+    Drain,
+    Encrypted,
     Hello,
     LastCall,
     Leaving,
     Message,
     Promote,
     Ready,
+    Slow,
     Spawned,
     SpawnFailed,
     Spent,
+    Trouble,
     Unfit,
 )
 from forkserve.config.contradictions import contradiction
@@ -36,7 +41,7 @@ from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
-from forkserve.master.family import Child, Family, TemplateChild, WorkerChild
+from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
@@ -47,6 +52,7 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.state import Preload
+from forkserve.switchboard.queues import Exchange
 from forkserve.template.twofold import adopt_orphans
 from forkserve.worker.lifeline import STACK_SIGNAL
 
@@ -69,7 +75,16 @@ def run(settings: Settings) -> int:
     except BindError as exc:
         logbook.to_stderr(str(exc))
         return 1
-    return Master(settings, policy_of(settings, can_adopt), listeners, Posix()).run()
+    try:
+        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+    except OSError as exc:
+        logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
+        return 1
+    return master.run()
+
+
+def _has_a_switchboard(settings: Settings) -> bool:
+    return settings.switchboard != "off" and sys.platform == "linux"
 
 
 def policy_of(settings: Settings, can_adopt: bool) -> Policy:
@@ -84,6 +99,7 @@ def policy_of(settings: Settings, can_adopt: bool) -> Policy:
         graceful_timeout=settings.graceful_timeout,
         preload=wish if can_adopt else Preload.NEVER,
         spares=settings.spares,
+        switchboard=_has_a_switchboard(settings),
         seed=int.from_bytes(os.urandom(4), "big"),
     )
 
@@ -99,14 +115,22 @@ class Master:
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
         self._scoreboard = Scoreboard(policy.slots)
-        self._nursery = Nursery(settings, kernel, self._scoreboard, listeners)
+        # Made once and kept: what is in the queues survives whoever dies.
+        self._exchange: Exchange | None = None
+        if policy.switchboard:
+            self._exchange = Exchange.make(self._scoreboard.switchboard())
+        self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
         self._family = Family()
         self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
         self._terminal = Terminal()
         self._logbook = Logbook(
-            self._worker, self._template, [ln.url for ln in listeners], settings.app
+            self._worker,
+            self._template,
+            self._switchboard,
+            [ln.url for ln in listeners],
+            settings.app,
         )
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
@@ -132,7 +156,7 @@ class Master:
             for key, _ in sorted(ready, key=lambda r: r[0].fileobj != self._signals.fileno()):
                 key.data()
             if monotonic() >= self._supervisor.next_deadline():
-                self._handle(on.Alarm(monotonic(), self._beats()))
+                self._handle(on.Alarm(monotonic(), *self._beats()))
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -193,6 +217,8 @@ class Master:
             self._on_template_message(child, message)
         elif isinstance(child, WorkerChild):
             self._on_worker_message(child, message)
+        elif isinstance(child, SwitchboardChild):
+            self._on_switchboard_message(child, message)
 
     def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
         now = monotonic()
@@ -205,6 +231,10 @@ class Master:
                 self._handle(on.WorkerLeaving(now, worker.id))
             case Spent(because):
                 self._handle(on.WorkerSpent(now, worker.id, because))
+            case Slow(slow):
+                self._handle(on.WorkerSlow(now, worker.id, bool(slow)))
+            case Encrypted():
+                self._logbook.connections_are_encrypted()
             case BootExtended(seconds):
                 self._handle(on.WorkerBootExtended(now, worker.id, seconds))
             case BootFailed(headline, where, details):
@@ -228,6 +258,16 @@ class Master:
             case SpawnFailed(worker_id, error) if worker := self._asked_of(template, worker_id):
                 self._forget_unborn(worker)
                 self._handle(on.ForkFailed(now, worker.id, error))
+
+    def _on_switchboard_message(self, switchboard: SwitchboardChild, message: Message) -> None:
+        now = monotonic()
+        match message:
+            case Ready():
+                self._handle(on.SwitchboardReady(now, switchboard.id))
+            case Leaving():
+                self._handle(on.SwitchboardLeaving(now, switchboard.id))
+            case Trouble(what):
+                self._logbook.trouble(self._describe(switchboard), what)
 
     # -- births and deaths ------------------------------------------------------------
 
@@ -274,6 +314,8 @@ class Master:
         stack = child.stack()
         if isinstance(child, TemplateChild):
             self._bury_template(child, on.Exit(death.code), stack)
+        elif isinstance(child, SwitchboardChild):
+            self._bury_switchboard(child, on.Exit(death.code), stack)
         else:
             del self._family.workers[child.id]
             self._let_go_of(child)
@@ -287,6 +329,11 @@ class Master:
         for worker in self._family.unborn(template.id):
             self._hear_or_settle(worker)
 
+    def _bury_switchboard(self, switchboard: SwitchboardChild, exit: on.Exit, stack: str) -> None:
+        del self._family.switchboards[switchboard.id]
+        self._let_go_of(switchboard)
+        self._handle(on.SwitchboardExited(monotonic(), switchboard.id, exit, stack))
+
     def _hear_or_settle(self, worker: WorkerChild) -> None:
         self._hear(worker)
         if worker.channel.closed:
@@ -297,9 +344,11 @@ class Master:
             self._selector.unregister(child.channel)
         child.close()
 
-    def _beats(self) -> dict[int, float]:
+    def _beats(self) -> tuple[dict[int, float], float]:
+        """The last heartbeat of each worker, and the switchboard's."""
         workers = self._family.workers.values()
-        return {worker.id: beat for worker in workers if (beat := worker.row.last_beat())}
+        beats = {worker.id: beat for worker in workers if (beat := worker.row.last_beat())}
+        return beats, self._exchange.row.last_beat() if self._exchange else 0.0
 
     # -- what is done -----------------------------------------------------------------
 
@@ -339,6 +388,20 @@ class Master:
         self._events.append(on.TemplateForked(monotonic(), template.id, template.pid))
 
     @_perform.register
+    def _fork_switchboard(self, action: do.ForkSwitchboard) -> None:
+        try:
+            board = self._nursery.fork_switchboard(action)
+        except OSError as exc:
+            error = exc.strerror or str(exc)
+            failed = on.SwitchboardForkFailed(monotonic(), action.switchboard_id, error)
+            self._events.append(failed)
+            return
+        self._family.switchboards[board.id] = board
+        self._selector.register(board.channel, selectors.EVENT_READ, lambda: self._hear(board))
+        assert board.pid is not None
+        self._events.append(on.SwitchboardForked(monotonic(), board.id, board.pid))
+
+    @_perform.register
     def _promote(self, action: do.Promote) -> None:
         self._family.workers[action.worker_id].channel.offer(Promote())
 
@@ -347,17 +410,24 @@ class Master:
         self._kernel.signal(action.pid, signal.SIGTERM)
 
     @_perform.register
+    def _dismiss_switchboard(self, action: do.DismissSwitchboard) -> None:
+        self._family.switchboards[action.switchboard_id].channel.offer(LastCall())
+
+    @_perform.register
     def _drain(self, action: do.Drain) -> None:
+        self._family.workers[action.worker_id].channel.offer(Drain())
         self._kernel.signal(action.pid, drain_signal(action.patient))
 
     @_perform.register(do.DumpStacks)
     @_perform.register(do.DumpTemplate)
-    def _dump(self, action: do.DumpStacks | do.DumpTemplate) -> None:
+    @_perform.register(do.DumpSwitchboard)
+    def _dump(self, action: do.DumpStacks | do.DumpTemplate | do.DumpSwitchboard) -> None:
         self._kernel.signal(action.pid, STACK_SIGNAL)
 
     @_perform.register(do.Kill)
     @_perform.register(do.KillTemplate)
-    def _kill(self, action: do.Kill | do.KillTemplate) -> None:
+    @_perform.register(do.KillSwitchboard)
+    def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard) -> None:
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
@@ -391,11 +461,25 @@ class Master:
             return self._describe(template)
         return self._dying or Person("the template")
 
+    def _switchboard(self, switchboard_id: int) -> Person:
+        switchboard = self._family.switchboards.get(switchboard_id)
+        if switchboard is not None:
+            return self._describe(switchboard)
+        return self._dying or Person("the switchboard")
+
     def _describe(self, child: Child) -> Person:
+        if isinstance(child, SwitchboardChild):
+            return self._describe_switchboard(child)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
         pid = f"pid {child.pid}, " if child.pid else ""
         seen = child.row.snapshot() if isinstance(child, WorkerChild) else None
         return Person(f"{name} ({pid}generation {child.generation})", child.pid, seen)
+
+    def _describe_switchboard(self, switchboard: SwitchboardChild) -> Person:
+        assert self._exchange is not None
+        alone = len(self._family.switchboards) == 1  # else the row is its successor's
+        held = logbook.held(*self._exchange.row.held()) if alone else ""
+        return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
 
     def _close(self) -> None:
         self._selector.close()

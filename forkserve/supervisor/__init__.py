@@ -24,17 +24,28 @@ in one direction only::
     starting ──► ready ──► draining ──► killed ──► exited
 
 (any phase may be skipped; every phase but ``ready`` has a deadline, and a ready
-worker has one for its heartbeat).
+worker or switchboard has one for its heartbeat).
 
 Workers come in two ways. The master forks one itself, or it asks the *template* of the
 worker's generation, a process that has imported the app. A template passes through the
 same phases. Between a :class:`~.actions.Fork` and the event that answers it the worker
 is a ticket: it has an id, a slot and a deadline, and no pid yet.
 
+There is one *switchboard*, if any: where idle connections wait. It passes through the same
+phases and belongs to no generation. When it dies, hangs or leaves, another one is made, and
+nobody else is touched.
+
+A stop goes from the outside to the inside: the master closes its listeners, dismisses the
+switchboard and the templates, then, once the switchboard has handed back what it holds or
+has had its moment for it, asks the workers to drain. The time that everybody has is counted
+from the beginning of the stop. The master leaves last.
+
 Where to read: :mod:`.events` (what can happen), :mod:`.actions` (what can be
 done), :mod:`.state` (the record of facts), :mod:`.reconcile` (the policy, on one
 screen), :mod:`.brain` (an event in, actions out), :mod:`.verdicts` (what becomes of a process
-that fails, is late, or is to go), :mod:`.backoff` (crash loops).
+that fails, is late, or is to go), :mod:`.switchboards` (all that has to do with the
+switchboard), :mod:`.deeds` (how any process is brought to its end), :mod:`.backoff` (crash
+loops).
 """
 
 from forkserve.supervisor.brain import Supervisor

@@ -76,6 +76,37 @@ class KillTemplate(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class ForkSwitchboard(Action):
+    """Make a switchboard. The result is ``SwitchboardForked`` or ``SwitchboardForkFailed``."""
+
+    switchboard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DismissSwitchboard(Action):
+    """The service stops: have a switchboard give the workers what it holds, and leave."""
+
+    switchboard_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DumpSwitchboard(Action):
+    """Have a switchboard's fault handler write its Python stacks."""
+
+    switchboard_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillSwitchboard(Action):
+    """SIGKILL."""
+
+    switchboard_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain(Action):
     """Ask a worker to finish what it has accepted and to leave.
 
@@ -261,6 +292,56 @@ class TemplateGone(Note):
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchboardServes(Note):
+    """A switchboard takes connections, ``after`` seconds from its fork."""
+
+    switchboard_id: int
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardLeaves(Note):
+    """A switchboard leaves by itself; its successor is being made."""
+
+    switchboard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardOverdue(Note):
+    """A switchboard will be killed: hung, not ready in time, or not gone in time."""
+
+    switchboard_id: int
+    departure: Departure
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardGone(Note):
+    """A switchboard's end, and what happens next."""
+
+    switchboard_id: int
+    departure: Departure
+    exit: Exit
+    age: float
+    planned: bool
+    stack: str = ""
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkingBegins(Note):
+    """Handlers of this worker are slow, the first that are: idle connections of all workers
+    wait at the switchboard from now on."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParkingEnds(Note):
+    """No worker's handlers are slow any more: connections stay with their worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForkRefused(Note):
     """The operating system refused a fork; it is tried again in ``delay`` seconds."""
 
@@ -364,7 +445,7 @@ class Stopping(Note):
 
 @dataclass(frozen=True, slots=True)
 class LivenessExcused(Note):
-    """The master was not running itself, so no worker is judged this round."""
+    """The master was not running itself, so nobody is judged by missing beats this round."""
 
     late: float
 

@@ -7,6 +7,7 @@ from functools import singledispatchmethod
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Departure
+from forkserve.supervisor.backoff import Backoff
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.reconcile import Birth, plan
 from forkserve.supervisor.state import (
@@ -16,6 +17,7 @@ from forkserve.supervisor.state import (
     Template,
     Worker,
 )
+from forkserve.supervisor.switchboards import Switchboards
 from forkserve.supervisor.verdicts import Verdicts
 
 LATE = 0.5
@@ -38,9 +40,14 @@ class Supervisor(Verdicts):
         state = self.state
         due = [self._due(p) for p in state.processes()]
         if not state.stopping:
-            delays = (state.backoff.until, state.template_backoff.until)
-            due += [until for until in delays if until > float("-inf")]
+            due += [b.until for b in self._backoffs() if b.until > float("-inf")]
+        elif self._workers_wait():
+            due.append(self._hand_back_ends())
         return min(due, default=FOREVER)
+
+    def _backoffs(self) -> tuple[Backoff, ...]:
+        state = self.state
+        return state.backoff, state.template_backoff, state.switchboard_backoff
 
     # -- observe: what each event changes in the record ------------------------------
 
@@ -86,7 +93,7 @@ class Supervisor(Verdicts):
 
     @_observe.register
     def _terminate(self, event: on.TerminateRequested) -> None:
-        self._stop(event.now, event.because, patient=True)
+        self._stop(event.now, event.because)
 
     @_observe.register
     def _interrupt(self, event: on.InterruptRequested) -> None:
@@ -94,7 +101,7 @@ class Supervisor(Verdicts):
         if self.state.interrupts > 1:
             self._stop_at_once(event.now, "a second SIGINT")
         else:
-            self._stop(event.now, "SIGINT", patient=False)
+            self._stop(event.now, "SIGINT")
 
     @_observe.register
     def _quit(self, event: on.QuitRequested) -> None:
@@ -112,7 +119,8 @@ class Supervisor(Verdicts):
             worker.deadline = max(worker.deadline, self._boot_deadline(event.now))
         # It may have been given up while its birth was under way.
         if worker.phase is Phase.DRAINING:
-            worker.deadline = min(worker.deadline, event.now + self._drain_limit(worker))
+            limit = event.now + self._drain_limit(worker)
+            worker.deadline = self._in_time(min(worker.deadline, limit))
             self._out.append(do.Drain(worker.id, event.pid, worker.patient))
         elif worker.phase is Phase.KILLED:
             self._kill(worker, event.now)
@@ -191,7 +199,7 @@ class Supervisor(Verdicts):
         if worker is None or not worker.staying:
             return
         worker.departure = Departure.LEFT
-        worker.deadline = event.now + self._drain_limit(worker)
+        worker.deadline = self._drain_deadline(worker, event.now)
         worker.phase = Phase.DRAINING  # starting, ready -> draining
         self._out.append(do.WorkerLeaves(worker.id, "it was asked to by a signal from outside"))
 
@@ -303,6 +311,7 @@ class Supervisor(Verdicts):
         for worker_id, beat in event.beats.items():
             if worker := self.state.workers.get(worker_id):
                 worker.beat = max(worker.beat, beat)
+        self._switchboard_beat(event.switchboard_beat)
         overdue = [p for p in self.state.processes() if self._due(p) <= event.now]
         late = max((event.now - self._due(p) for p in overdue if p.phase is Phase.READY), default=0)
         if late > LATE:
@@ -313,24 +322,32 @@ class Supervisor(Verdicts):
             if self._due(process) <= event.now:  # the verdict on another may have settled it
                 self._overdue(process, event.now)
 
+    # What a switchboard says, and how it ends: see Switchboards.
+
+    _observe.register(on.SwitchboardForked, Switchboards._switchboard_forked)
+    _observe.register(on.SwitchboardForkFailed, Switchboards._switchboard_fork_failed)
+    _observe.register(on.SwitchboardReady, Switchboards._switchboard_ready)
+    _observe.register(on.SwitchboardLeaving, Switchboards._switchboard_leaving)
+    _observe.register(on.SwitchboardExited, Switchboards._switchboard_exited)
+    _observe.register(on.WorkerSlow, Switchboards._slow)
+
     # -- reconcile --------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
         state = self.state
         if state.stage is Stage.STOPPING:
-            if not state.workers and not state.templates:
-                state.stage = Stage.STOPPED  # stopping -> stopped
-                began = now if state.stop_began is None else state.stop_began
-                self._out.append(do.Stopped(state.exit_code, now - began))
-                self._out.append(do.Leave(state.exit_code))
+            self._go_on_stopping(now)
             return
         if state.stage is Stage.STOPPED or state.newest == 0:
             return
         state.direct &= {state.wanted_generation, state.trial or 0}
-        for backoff in (state.backoff, state.template_backoff):
+        for backoff in self._backoffs():
             if now >= backoff.until:
                 backoff.until = float("-inf")
+        self._note_parking()
         steps = plan(state, self.policy, now)
+        if steps.switchboard:
+            self._fork_switchboard(now)
         for spare in steps.promote:
             self._promote(spare)
         for worker in steps.leave:

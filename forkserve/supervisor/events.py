@@ -64,9 +64,11 @@ class Alarm(Event):
 
     ``beats`` holds the last heartbeat of each worker, by worker id, as the
     scoreboard showed it at ``now``; workers that have not beaten are left out.
+    ``switchboard_beat`` is the switchboard's; 0.0: none beats.
     """
 
     beats: Mapping[int, float] = field(default_factory=dict)
+    switchboard_beat: float = 0.0
 
 
 # What came of a Fork action.
@@ -159,6 +161,14 @@ class WorkerSpent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSlow(Event):
+    """The worker's handlers hold its loop up, or do not any more."""
+
+    worker_id: int
+    slow: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLeaving(Event):
     """The worker drains without having been asked by the master (TERM by hand)."""
 
@@ -229,5 +239,48 @@ class TemplateExited(Event):
     """The template is gone and has been waited for. Its workers live on."""
 
     template_id: int
+    exit: Exit
+    stack: str = ""
+
+
+# What a switchboard says, and how it ends.
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardForked(Event):
+    """The switchboard exists, as this process."""
+
+    switchboard_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardForkFailed(Event):
+    """The operating system refused the switchboard's fork."""
+
+    switchboard_id: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardReady(Event):
+    """It takes connections."""
+
+    switchboard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardLeaving(Event):
+    """It gives back what it holds, for its successor, without having been asked by the
+    master (TERM by hand)."""
+
+    switchboard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchboardExited(Event):
+    """It is gone and has been waited for. What was in the queues is still there."""
+
+    switchboard_id: int
     exit: Exit
     stack: str = ""

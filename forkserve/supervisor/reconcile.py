@@ -13,6 +13,9 @@ from forkserve.supervisor.state import Phase, Policy, Preload, State, Template, 
 MOST_DISMISSED = 2
 """So many templates may be on their way out before another one is made to be replaced."""
 
+MOST_SWITCHBOARDS = 3
+"""So many there may be, those that leave or are being killed included."""
+
 
 @dataclass(frozen=True, slots=True)
 class Birth:
@@ -40,6 +43,9 @@ class Plan:
     """The generation of each template to be made."""
 
     fork: tuple[Birth, ...] = ()
+
+    switchboard: bool = False
+    """Whether one is to be made."""
 
 
 def plan(state: State, policy: Policy, now: float) -> Plan:
@@ -71,6 +77,7 @@ def plan(state: State, policy: Policy, now: float) -> Plan:
         tuple(_dismissed(state, policy)),
         tuple(_missing_templates(state, policy, now)),
         tuple(_possible(births, state, policy, now)),
+        _lacks_a_switchboard(state, policy, now),
     )
 
 
@@ -226,3 +233,14 @@ def _with_its_parent(birth: Birth, state: State, policy: Policy, now: float) -> 
     ):
         return birth  # capacity does not wait for a template that keeps dying
     return None
+
+
+# -- the switchboard ----------------------------------------------------------------------
+
+
+def _lacks_a_switchboard(state: State, policy: Policy, now: float) -> bool:
+    """The successor of one that leaves does not wait until that is gone."""
+    if not policy.switchboard or now < state.switchboard_backoff.until:
+        return False
+    boards = state.switchboards.values()
+    return len(boards) < MOST_SWITCHBOARDS and not any(b.staying for b in boards)

@@ -92,6 +92,18 @@ class Policy:
     spares: int = 0
     """How many workers are kept ready without accepting."""
 
+    switchboard: bool = False
+    """Whether there is one."""
+
+    switchboard_boot_timeout: float = 10.0
+    """A switchboard that is not ready after so long is killed: it imports no app."""
+
+    switchboard_timeout: float = 5.0
+    """A ready switchboard that has not beaten for so long is hung."""
+
+    handover_timeout: float = 10.0
+    """A switchboard that leaves by itself is killed after so long."""
+
     most_workers: int = 512
     """The highest target."""
 
@@ -156,19 +168,33 @@ class Worker(Process):
     beat: float = 0.0
     """When its event loop last turned, as far as is known."""
 
+    slow: bool = False
+    """Its handlers hold its loop up."""
+
     patient: bool = True
 
 
 @dataclass(slots=True)
+class Switchboard(Process):
+    """The process where idle connections wait. It has ids of its own, and is of no
+    generation (0): its code is not the app's."""
+
+    beat: float = 0.0
+    """When its loop last turned, as far as is known."""
+
+
+@dataclass(slots=True)
 class State:
-    """Every fact there is. ``workers`` and ``templates`` are ordered by age."""
+    """Every fact there is. ``workers``, ``templates`` and ``switchboards`` are ordered by age."""
 
     target: int
     stage: Stage = Stage.BOOTING
     workers: dict[int, Worker] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
+    switchboards: dict[int, Switchboard] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
     template_backoff: Backoff = field(default_factory=Backoff)
+    switchboard_backoff: Backoff = field(default_factory=Backoff)
 
     direct: frozenset[int] = frozenset()
     """The generations whose workers the master forks itself."""
@@ -187,6 +213,10 @@ class State:
 
     last_id: int = 0
     last_template: int = 0
+    last_switchboard: int = 0
+    parking: bool = False
+    """Some worker is slow, so that idle connections wait at the switchboard."""
+
     started_at: float = 0.0
     all_ready_once: bool = False
     reload_began: float | None = None
@@ -208,7 +238,7 @@ class State:
 
     def processes(self) -> list[Process]:
         """Everybody, workers first."""
-        return [*self.workers.values(), *self.templates.values()]
+        return [*self.workers.values(), *self.templates.values(), *self.switchboards.values()]
 
     def serving(self) -> list[Worker]:
         """The workers that accept."""

@@ -1,8 +1,7 @@
 """What becomes of a process that fails, is late, or is to go.
 
-The judging half of the :class:`~.brain.Supervisor`: deadlines and kills, crash loops,
-what a failed boot means for its generation, and the stop. Each method changes the
-record and adds what is to be done to ``_out``.
+The judging half of the :class:`~.brain.Supervisor`: who is late, crash loops, what a failed
+boot means for its generation, and the stop.
 """
 
 from __future__ import annotations
@@ -11,24 +10,29 @@ import signal
 
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
-from forkserve.supervisor.actions import Action, Departure
-from forkserve.supervisor.backoff import STABLE_AFTER, Backoff
+from forkserve.supervisor.actions import Departure
+from forkserve.supervisor.backoff import STABLE_AFTER
 from forkserve.supervisor.events import BootFailure, Exit
 from forkserve.supervisor.state import (
     FOREVER,
     Phase,
-    Policy,
     Preload,
     Process,
     Stage,
-    State,
+    Switchboard,
     Template,
     Worker,
 )
+from forkserve.supervisor.switchboards import Switchboards
 
 TRIAL_PATIENCE = 3
 """How often, for each worker that tries it, a generation may be killed from outside
 (SIGKILL, say) before it was ever ready, until that too counts as unable to boot."""
+
+HAND_BACK = 0.3
+"""Seconds. So long a stop waits for the switchboard before it asks the workers to drain, so
+that they find what it hands back: a drained worker takes nothing more. That needs some
+milliseconds; a switchboard that is stopped or hangs must not hold up a stop."""
 
 LONGEST_EXTENSION = 24 * 3600.0
 """Seconds. More is a mistake."""
@@ -47,25 +51,10 @@ _OWN_FAULT = frozenset(
 """Signals by which a process ends through its own doing (signal(7))."""
 
 
-class Verdicts:
-    """The record, the policy it is judged by, and what is to be done about it."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.state = State(
-            target=policy.workers,
-            backoff=Backoff(seed=policy.seed),
-            template_backoff=Backoff(seed=policy.seed + 1),
-        )
-        self._out: list[Action] = []
+class Verdicts(Switchboards):
+    """The judging half of the supervisor."""
 
     # -- deadlines and deaths ---------------------------------------------------------
-
-    def _due(self, process: Process) -> float:
-        """When something must be done about a process that does nothing itself."""
-        if not isinstance(process, Worker) or process.phase is not Phase.READY:
-            return process.deadline
-        return process.beat + self.policy.timeout if self.policy.timeout else FOREVER
 
     def _boot_deadline(self, now: float) -> float:
         return now + self.policy.boot_timeout if self.policy.boot_timeout else FOREVER
@@ -86,11 +75,7 @@ class Verdicts:
         """It has said why it goes and only has to exit."""
         process.departure = departure
         process.phase = Phase.DRAINING  # starting -> draining
-        process.deadline = now + self.policy.cutoff_grace
-
-    def _excuse(self, now: float) -> None:
-        for worker in self.state.in_phase(Phase.READY):
-            worker.beat = max(worker.beat, now)
+        process.deadline = self._in_time(now + self.policy.cutoff_grace)
 
     def _note_stability(self, dead: Worker, now: float) -> None:
         """One that was born in this row and lived on ends it."""
@@ -102,7 +87,9 @@ class Verdicts:
 
     def _overdue(self, process: Process, now: float) -> None:
         policy = self.policy
-        if isinstance(process, Worker) and self._waits_for_its_birth(process):
+        if isinstance(process, Switchboard):
+            self._switchboard_overdue(process, now)
+        elif isinstance(process, Worker) and self._waits_for_its_birth(process):
             self._blame_the_template(process, now)
         elif process.phase is Phase.STARTING and self._is_missing(process):  # starting -> killed
             # Its template ended without a word on it. That says nothing about the code.
@@ -116,9 +103,7 @@ class Verdicts:
             self._condemn(process, Departure.HUNG, policy.timeout, now)
         elif process.phase is Phase.DRAINING:  # draining -> killed
             if isinstance(process, Worker) and process.departure is not Departure.FAILED_TO_BOOT:
-                process.departure = Departure.CUT_OFF
-                limit_s = self._drain_limit(process)
-                self._out.append(do.WorkerOverdue(process.id, Departure.CUT_OFF, limit_s))
+                self._overstays(process, Departure.CUT_OFF, self._drain_limit(process))
             self._kill(process, now)
         else:
             if process.killed_at is not None and isinstance(process, Worker):
@@ -142,27 +127,6 @@ class Verdicts:
         worker.deadline = now + self.policy.dump_grace + self.policy.kill_retry
         if template.phase is not Phase.KILLED:  # ready, draining -> killed
             self._condemn(template, Departure.HUNG, self.policy.spawn_timeout, now)
-
-    def _condemn(self, process: Process, why: Departure, limit: float, now: float) -> None:
-        """Kill it, but have it write its stacks first."""
-        process.phase = Phase.KILLED
-        process.departure = why
-        process.deadline = now + self.policy.dump_grace
-        template = isinstance(process, Template)
-        overdue, dump = (
-            (do.TemplateOverdue, do.DumpTemplate) if template else (do.WorkerOverdue, do.DumpStacks)
-        )
-        self._out.append(overdue(process.id, why, limit))
-        if process.pid is not None:
-            self._out.append(dump(process.id, process.pid))
-
-    def _kill(self, process: Process, now: float) -> None:
-        process.phase = Phase.KILLED
-        process.deadline = now + self.policy.kill_retry
-        if process.pid is not None:
-            process.killed_at = now
-            kill = do.KillTemplate if isinstance(process, Template) else do.Kill
-            self._out.append(kill(process.id, process.pid))
 
     def _dismiss(self, template: Template, now: float) -> None:
         """A template serves nobody, so nobody waits for it."""
@@ -238,7 +202,7 @@ class Verdicts:
                 self._kill(other, now)
 
     def _drain(self, worker: Worker, now: float, *, patient: bool = True) -> None:
-        worker.deadline = now + self._drain_limit(worker)
+        worker.deadline = self._drain_deadline(worker, now)
         worker.phase = Phase.DRAINING  # starting, ready -> draining
         worker.departure = Departure.DRAINED
         worker.patient = patient
@@ -251,23 +215,47 @@ class Verdicts:
             return min(graceful, self.policy.abort_timeout) + self.policy.cutoff_grace
         return graceful + self.policy.cutoff_grace
 
+    def _drain_deadline(self, worker: Worker, now: float) -> float:
+        """In a stop everybody's time began with it, whenever they were asked."""
+        began = now if self.state.stop_began is None else self.state.stop_began
+        return began + self._drain_limit(worker)
+
     # -- stopping ---------------------------------------------------------------------
 
-    def _stop(self, now: float, because: str, *, patient: bool) -> None:
-        state = self.state
-        if not state.stopping:
+    def _stop(self, now: float, because: str) -> None:
+        if not self.state.stopping:
             limit = self.policy.graceful_timeout + self.policy.cutoff_grace
-            self._out.append(do.Stopping(because, len(state.workers), limit))
+            self._out.append(do.Stopping(because, len(self.state.workers), limit))
             self._begin_stop(now)
-        for worker in state.staying():
-            self._drain(worker, now, patient=patient)
+
+    def _go_on_stopping(self, now: float) -> None:
+        """First the switchboard gives back what it holds, then the workers drain."""
+        state, patient = self.state, not self.state.interrupts
+        if not (self._workers_wait() and now < self._hand_back_ends()):
+            for worker in state.staying():
+                self._drain(worker, now, patient=patient)
         if not patient:
             self._hurry()
+        if not state.workers:
+            self._hand_back_no_more(now)
+        if not state.processes():
+            state.stage = Stage.STOPPED  # stopping -> stopped
+            began = now if state.stop_began is None else state.stop_began
+            self._out.append(do.Stopped(state.exit_code, now - began))
+            self._out.append(do.Leave(state.exit_code))
+
+    def _workers_wait(self) -> bool:
+        """Whether some are still to be asked to drain, for the switchboard's sake."""
+        return bool(self.state.switchboards and self.state.staying())
+
+    def _hand_back_ends(self) -> float:
+        return (self.state.stop_began or 0.0) + HAND_BACK
 
     def _hurry(self) -> None:
         """Whoever drains patiently shall not wait for idle clients any longer."""
         for worker in self.state.in_phase(Phase.DRAINING):
-            if worker.patient and worker.pid is not None:
+            ends = worker.departure is Departure.FAILED_TO_BOOT
+            if worker.patient and worker.pid is not None and not ends:
                 self._out.append(do.Drain(worker.id, worker.pid, patient=False))
             worker.patient = False
 
@@ -283,6 +271,7 @@ class Verdicts:
             self.state.stage = Stage.STOPPING  # booting, serving -> stopping
             self.state.stop_began = now
             self._out.append(do.CloseListeners())
+            self._dismiss_switchboards(now)
             for template in [t for t in self.state.templates.values() if t.staying]:
                 self._dismiss(template, now)
 

@@ -24,6 +24,7 @@ from forkserve.channel import (
 )
 from forkserve.config.settings import Settings
 from forkserve.scoreboard import Scoreboard
+from forkserve.switchboard.queues import Exchange
 from forkserve.template import audit, sharing, twofold
 from forkserve.worker import birth, lifeline
 
@@ -48,8 +49,13 @@ class Errand:
 
     master_pid: int
 
+    exchange: Exchange | None = None
+    """The workers' way to the switchboard, if there is one."""
+
     def fds(self) -> set[int]:
-        return {self.channel.fileno(), self.last_words, *(s.fileno() for s in self.sockets)}
+        exchange = self.exchange.fds() if self.exchange else set()
+        sockets = {s.fileno() for s in self.sockets}
+        return {self.channel.fileno(), self.last_words} | sockets | exchange
 
 
 def run(errand: Errand) -> NoReturn:
@@ -137,5 +143,6 @@ def _be_a_worker(
         errand.master_pid,
         spare=bool(wanted.spare),
         loaded=loaded,
+        exchange=errand.exchange,
     )
     birth.run(job)

@@ -21,7 +21,7 @@ from typing import Any
 
 from forkserve.worker.gate import WINDOW, Gate
 from forkserve.worker.heads import Heads
-from forkserve.worker.watch import Watch, watch
+from forkserve.worker.watch import Watch, in_turn, watch
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -86,17 +86,20 @@ class Acceptor:
             for listener in self._listeners:
                 self._accept(listener, 1)
 
-    async def empty_the_queue(self, until: float) -> None:
+    async def empty_the_queue(self, until: float, more_comes: Callable[[], bool]) -> None:
         """Take what still waits, under the gate's rule, until nothing waits any more.
 
         For a worker that leaves when nobody comes after it. ``until``:
-        ``time.monotonic()``.
+        ``time.monotonic()``. ``more_comes`` says whether there is somebody who still
+        puts something into a queue.
         """
         while not self._closed and monotonic() < until:
             self._opened.clear()
+            more = more_comes()  # before the look, or what comes between the two is missed
             if self._may_accept():
+                self._listeners = in_turn(self._listeners)
                 taken = sum([self._accept_one(listener) for listener in self._listeners])
-                if not taken and not self._starved:
+                if not (taken or more or self._starved):
                     return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), WINDOW)

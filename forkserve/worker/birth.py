@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from forkserve.channel import Channel, close_all_but
 from forkserve.config.settings import Settings
 from forkserve.scoreboard import Row
+from forkserve.switchboard.queues import Exchange
 from forkserve.worker import lifeline
 
 
@@ -42,8 +43,13 @@ class Job:
     loaded: Any = None
     """The ``uvicorn.Config`` that the template has loaded, if one has forked us."""
 
+    exchange: Exchange | None = None
+    """The way to the switchboard, if there is one."""
+
     def fds(self) -> set[int]:
-        return {self.channel.fileno(), self.last_words, *(s.fileno() for s in self.sockets)}
+        exchange = self.exchange.fds() if self.exchange else set()
+        sockets = {s.fileno() for s in self.sockets}
+        return {self.channel.fileno(), self.last_words} | sockets | exchange
 
 
 def run(job: Job) -> NoReturn:

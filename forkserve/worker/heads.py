@@ -7,6 +7,7 @@ before the parser sees them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,11 @@ class Heads:
         """The connection has gone."""
         self._since.pop(protocol, None)
         self.on_lost(protocol)
+
+    def deadline(self, protocol: Any) -> float | None:
+        """When a head that is waited for must be complete; None if none is."""
+        since = self._since.get(protocol)
+        return None if since is None else since + (self._timeout or math.inf)
 
     def close_late(self, now: float) -> None:
         """Close those that have waited too long. To be called about once a second."""

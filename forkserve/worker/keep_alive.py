@@ -40,6 +40,12 @@ class Timers:
     def call_later(self, _delay: float, _callback: Callable[[], Any]) -> Moment:
         return self._now
 
+    def deadline(self, connection: Any, keep_alive: float, now: float) -> float:
+        """When ``connection``, idle at ``now``, will have been so for too long."""
+        moment = connection.timeout_keep_alive_task
+        began = min(moment.over, now) if isinstance(moment, Moment) else now
+        return began + keep_alive
+
     def close_idle(self, connections: Iterable[Any], keep_alive: float, now: float) -> None:
         """Close those of uvicorn's ``connections`` that have been idle for longer than
         ``keep_alive`` seconds, and for up to two looks more."""

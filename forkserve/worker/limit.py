@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 
@@ -21,6 +22,8 @@ class Limit:
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.on_change: Callable[[bool], None] = lambda full: None
+        self.on_waited: Callable[[float], None] = lambda seconds: None
+        """Told for how long a request had to wait here."""
 
     def around(self, app: Any) -> Any:
         """``app``, of which at most so many calls run at once; the lifespan's is free."""
@@ -45,12 +48,14 @@ class Limit:
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        since = monotonic()
         try:
             await turn  # the one who leaves hands its place over
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave()
             raise
+        self.on_waited(monotonic() - since)
 
     def _leave(self) -> None:
         while self._waiting:

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import LastCall, Leaving, Message, Promote, Ready, Spent
+from forkserve.channel import Drain, Encrypted, LastCall, Leaving, Message, Promote, Ready, Spent
 from forkserve.last_call import turn_away
 from forkserve.scoreboard import Row
+from forkserve.switchboard.queues import Exchange
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, guarded
 from forkserve.worker.keep_alive import FINEST, Timers
 from forkserve.worker.limit import Limit
+from forkserve.worker.parking import Outbox, Parking
+from forkserve.worker.switching import Switching
 from forkserve.worker.tracking import tracked
 from forkserve.worker.wear import Wear
 
@@ -44,6 +47,13 @@ MOST_SURPLUS = 4
 FIRST_WORD = 1.0
 """Seconds that a draining worker waits for the first request of a client that has only
 connected, however short the keep-alive time is."""
+
+HANDING_OUT = 0.5
+"""Seconds that the last workers wait for what a switchboard still holds."""
+
+FOR_EVERYBODY = 0.25
+"""Seconds in which the master says that the service stops, if the signal that we got has gone
+to everybody: service managers do that (systemd.kill(5), KillMode=control-group)."""
 
 BEATS_A_TIMEOUT = 5
 """However short the liveness timeout is, so many beats fit into it."""
@@ -82,7 +92,8 @@ class WorkerServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
         counted = self._answered if job.settings.max_requests else None
-        config.loaded_app = tracked(config.loaded_app, job.row, counted)
+        long = self._suspect if job.exchange else None
+        config.loaded_app = tracked(config.loaded_app, job.row, counted, long)
         self._limit: Limit | None = None
         if job.settings.worker_concurrency:
             self._limit = Limit(job.settings.worker_concurrency)
@@ -92,6 +103,8 @@ class WorkerServer(uvicorn.Server):
         self._heads = Heads(job.settings.header_timeout, job.settings.max_header_size)
         self._timers: Timers | None = None
         self._acceptor: Acceptor | None = None
+        self._parking: Parking | None = None
+        self._switching: Switching | None = None
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
         self._on_ready = on_ready
@@ -99,6 +112,9 @@ class WorkerServer(uvicorn.Server):
         self.server_state.connections = self._connections
         self._last_call = False
         """Nobody will accept after us."""
+        self._ordered = False
+        """The master has asked us to leave; else it was a signal from outside."""
+        self._called = asyncio.Event()
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
         timeout = job.settings.timeout
@@ -143,16 +159,23 @@ class WorkerServer(uvicorn.Server):
 
     def _accept(self) -> None:
         """Take connections from the master's sockets, as they come."""
+        protocol_class = guarded(self.config.http_protocol_class, self._heads, monotonic)
         make = functools.partial(
-            guarded(self.config.http_protocol_class, self._heads, monotonic),
+            protocol_class,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
             _loop=self._timers or self._loop,
         )
         settings = self._job.settings
+        listeners: list[Any] = list(self._sockets)
+        if self._job.exchange is not None and self.config.ssl is None:
+            listeners.append(Outbox(self._job.exchange.outbox))
+            self._begin_to_park(self._job.exchange, protocol_class)
+        elif self._job.exchange is not None:
+            self._job.channel.send(Encrypted())
         self._acceptor = Acceptor(
-            self._sockets,
+            listeners,
             make,
             self._heads,
             self._connections.patience,
@@ -169,6 +192,29 @@ class WorkerServer(uvicorn.Server):
             # Not before it is ready: until then what is said counts as a failure's cause.
             self._loop.call_soon(logger.warning, because)
 
+    def _begin_to_park(self, exchange: Exchange, protocol_class: Any) -> None:
+        self._parking = Parking(exchange, self._loop, protocol_class, self._idle_until)
+        self._parking.on_refused = self._parking_refused
+        always = self._job.settings.switchboard == "on"
+        self._switching = Switching(
+            self._loop, self._parking, self._job.row, self._job.channel, always
+        )
+        if self._limit is not None:
+            self._limit.on_waited = self._switching.waited
+
+    def _suspect(self, now: float) -> None:
+        if self._switching is not None:
+            self._switching.suspect(now)
+
+    def _idle_until(self, connection: Any, now: float) -> float:
+        """When an idle connection is to be closed."""
+        if (deadline := self._heads.deadline(connection)) is not None:
+            return deadline
+        keep_alive = self._job.settings.keep_alive
+        if self._timers is None:
+            return now + keep_alive
+        return self._timers.deadline(connection, keep_alive, now)
+
     async def main_loop(self) -> None:
         # Tick 0 is the one at which uvicorn renews the Date header.
         while not await self.on_tick(0):
@@ -177,6 +223,10 @@ class WorkerServer(uvicorn.Server):
             self._close_the_late(now)
             if self._acceptor is not None:
                 self._acceptor.beat(now)
+            if self._switching is not None:
+                self._switching.look(now)
+            if self._parking is not None and self._parking.active:
+                self._parking.sweep(self._connections)
             if self._wear and (because := self._wear.tired(now)):
                 self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
@@ -189,29 +239,49 @@ class WorkerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain: accept nothing new, answer the rest, tell clients to go, and end.
 
-        An idle keep-alive connection stays open for the keep-alive time, and what
-        comes on it is answered, so that a request already on its way is not reset.
+        Idle connections are parked, also those that are answered yet. Where they cannot
+        be, one stays open for the keep-alive time, and what comes on it is answered, so
+        that a request already on its way is not reset.
         """
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
+        if not (self._ordered or self._last_call):
+            await _first_of(min(FOR_EVERYBODY, settings.graceful_timeout), self._called)
         if self._acceptor is not None and self._last_call:
             for sock in sockets or []:
                 turn_away(sock)  # a master that was killed has not done it
-            await self._acceptor.empty_the_queue(deadline)
+            handed_out_by = monotonic() + HANDING_OUT
+            await self._acceptor.empty_the_queue(
+                deadline,
+                lambda: monotonic() < handed_out_by and self._switchboard_hands_out(),
+            )
         self._stop_accepting(sockets or [])
         self._close_websockets()
         patience = max(settings.keep_alive, FIRST_WORD)
-        await self._see_idle_clients_off(min(deadline, monotonic() + patience))
+        until = deadline if self._can_park() else min(deadline, monotonic() + patience)
+        await self._see_idle_clients_off(until)
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
 
+    def _switchboard_hands_out(self) -> bool:
+        return self._parking is not None and self._parking.hands_out(monotonic())
+
     async def _see_idle_clients_off(self, until: float) -> None:
         """Wait for the clients to go: until none is left, or there is no time for more."""
+        self._park_all()
         while self._connections and not self._hurry.is_set() and (now := monotonic()) < until:
             self._connections.empty.clear()
             self._close_the_late(now)
             await _first_of(min(BEAT, until - now), self._connections.empty, self._hurry)
+            self._park_all()
+
+    def _can_park(self) -> bool:
+        return self._parking is not None and self._parking.possible(monotonic())
+
+    def _park_all(self) -> None:
+        if self._parking is not None:
+            self._parking.sweep(self._connections)
 
     def _close_websockets(self) -> None:
         """With 1012 (service restart; IANA's registry of RFC 6455): they would not end
@@ -251,16 +321,26 @@ class WorkerServer(uvicorn.Server):
         for message in self._job.channel.receive():
             self._obey(message)
         if self._job.channel.closed:  # the master is gone
-            self._last_call = True
+            self._no_one_comes_after_us()
             self._loop.remove_reader(self._job.channel.fileno())
             self._make_sure_it_ends()
             self.drain(patient=True)
 
     def _obey(self, message: Message) -> None:
         if isinstance(message, LastCall):
-            self._last_call = True
+            self._no_one_comes_after_us()
+        elif isinstance(message, Drain):
+            self._ordered = True
         elif isinstance(message, Promote) and self.started and not self.should_exit:
             self._accept()
+
+    def _no_one_comes_after_us(self) -> None:
+        self._last_call = True
+        self._called.set()
+        if self._parking is not None:
+            self._parking.close()
+        if self.should_exit:
+            self._tell_clients_to_go()
 
     def _make_sure_it_ends(self) -> None:
         lifeline.end_anyway_after(self._job.settings.graceful_timeout + 1.0)
@@ -274,14 +354,24 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
         if not self._job.channel.closed:
             self._hear_the_master()  # what was said before the signal came
-        self._tell_clients_to_go()
+        if self._parking is not None and self._can_park():
+            self._parking.activate(True)  # they stay, and we go
+            self._parking.include(self._connections)
+        else:
+            self._tell_clients_to_go()
         self._leave.set()
         self._job.channel.send(Leaving())
         if not self.started and self._main_task is not None:
             self._main_task.cancel()  # in lifespan startup: there is nobody to wait for
 
+    def _parking_refused(self) -> None:
+        if self.should_exit:
+            self._tell_clients_to_go()
+
     def _tell_clients_to_go(self) -> None:
         goodbye = (b"connection", b"close")
+        if goodbye in self.config.encoded_headers:
+            return
         # In place, so that responses already under way say it too; and for the next tick,
         # which makes the list anew.
         self.server_state.default_headers.append(goodbye)

@@ -7,15 +7,22 @@ from time import monotonic
 from typing import Any
 
 from forkserve.scoreboard import ANSWERED, BEGUN, SINCE, Row
+from forkserve.worker.slowness import SUSPICIOUS
 
 
-def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None) -> Any:
+def tracked(
+    app: Any,
+    row: Row,
+    on_answered: Callable[[int], None] | None = None,
+    on_long: Callable[[float], None] | None = None,
+) -> Any:
     """``app``, with each request noted in ``row`` while it is served.
 
     The row shows the newest request that is not answered yet: one that blocks the
     loop, or takes the process down, is most often the last that began. The query
     string is left out, since it may hold secrets. ``on_answered``, if given, is told
-    how many requests have been answered, after each.
+    how many requests have been answered, after each; ``on_long`` the time at which one
+    ends that took suspiciously long.
 
     It is passed by every request, so each line of it was weighed (``tests/bench/cost``).
     """
@@ -53,5 +60,7 @@ def tracked(app: Any, row: Row, on_answered: Callable[[int], None] | None = None
                 show(*in_flight[newest])
             if on_answered is not None:
                 on_answered(int(answered))
+            if on_long is not None and (now := monotonic()) - request[0] > SUSPICIOUS:
+                on_long(now)
 
     return track

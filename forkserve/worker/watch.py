@@ -65,6 +65,12 @@ def epoll_of(loop: Any) -> int | None:
     return int(descriptor) if link == "anon_inode:[eventpoll]" else None
 
 
+def in_turn(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """The same, with another one first: what is registered first is looked at first, and a
+    worker that takes one connection at a time would only ever see that."""
+    return [*listeners[1:], *listeners[:1]]
+
+
 class PlainWatch:
     """With what every event loop has."""
 
@@ -89,6 +95,7 @@ class PlainWatch:
     def resume(self) -> None:
         if self._paused:
             self._paused = False
+            self._listeners = in_turn(self._listeners)
             for listener in self._listeners:
                 self._loop.add_reader(listener, self._call, listener)
 
@@ -138,6 +145,7 @@ class ExclusiveWatch:
             self._register()
 
     def _register(self) -> None:
+        self._listeners = in_turn(self._listeners)
         for listener in self._listeners:
             self._epoll.register(listener.fileno(), self._events)
 

@@ -115,18 +115,20 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def measure(server: Running, path: str, mode: str, seconds: int) -> tuple[float, float]:
+def measure(
+    server: Running, path: str, mode: str, seconds: int, clients: int = 16
+) -> tuple[float, float]:
     """Requests a second, and seconds of CPU time a request."""
     pids = {server.pid} | descendants(server.pid)
-    _wrk(server, path, mode, 1)
+    _wrk(server, path, mode, 1, clients)
     before = sum(map(_cpu_time, pids))
-    requests = _wrk(server, path, mode, seconds)
+    requests = _wrk(server, path, mode, seconds, clients)
     return requests / seconds, (sum(map(_cpu_time, pids)) - before) / requests
 
 
-def _wrk(server: Running, path: str, mode: str, seconds: int) -> int:
+def _wrk(server: Running, path: str, mode: str, seconds: int, clients: int) -> int:
     """How many requests were answered."""
-    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", *MODES[mode]]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", *MODES[mode]]
     url = f"http://127.0.0.1:{server.port}{path}"
     out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     requests = re.search(r"(\d+) requests in", out)

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 PATIENCE = 60.0
 """Seconds until a wait is given up."""
@@ -124,6 +125,32 @@ ACCEPTING_PEERS = (
 )
 """Those that differ in who gets a connection: how the app was imported does not matter."""
 
+_KEEPS = 75
+"""Seconds that an idle connection is kept: longer than what is in front keeps it, as nobody
+who uses a pool would have it otherwise. Granian has no such limit."""
+
+POOLED_PEERS = (
+    Peer("forkserve", "forkserve", f"--keep-alive {_KEEPS} {_FORKSERVE}", ("uvicorn",)),
+    Peer(
+        "forkserve --switchboard off",
+        "forkserve",
+        f"--switchboard off --keep-alive {_KEEPS} {_FORKSERVE}",
+        ("uvicorn",),
+    ),
+    Peer(
+        "uvicorn",
+        "uvicorn",
+        f"--timeout-keep-alive {_KEEPS} --no-access-log "
+        "--workers {workers} --port {port} {app}",
+    ),
+    Peer(
+        "gunicorn", "gunicorn", f"--keep-alive {_KEEPS} {_GUNICORN}", ("uvicorn-worker", "uvicorn")
+    ),
+    # It waits so long for each worker that it replaces; 3.5 s by default.
+    Peer("granian", "granian", f"--respawn-interval 1 {_GRANIAN}"),
+)
+"""Those that differ in what a pool of kept connections meets."""
+
 
 def installed_peers(peers: Sequence[Peer] = PEERS) -> list[Peer]:
     """The peers that can be measured; says which cannot."""
@@ -146,11 +173,15 @@ def machine() -> str:
     return f"Python {platform.python_version()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
 
 
+class ServerEnded(Exception):
+    """The server is not there any more."""
+
+
 class Running:
     """A server that runs ``source`` in a folder of its own, with ``workers`` workers."""
 
     def __init__(self, peer: Peer, workers: int, folder: Path, source: str = APP) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         (folder / "bench_app.py").write_text(source)
         self._beacon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -164,6 +195,7 @@ class Running:
                 stdout=log,
                 stderr=log,
             )
+        self._end = os.pidfd_open(self._process.pid)
 
     @property
     def pid(self) -> int:
@@ -173,13 +205,28 @@ class Running:
         return (self._folder / "log").read_text(errors="replace")
 
     def next_ready(self) -> tuple[int, float]:
-        """The pid of the next worker that is ready, and when it was; waits for it."""
-        self._beacon.settimeout(PATIENCE)
-        try:
+        """The pid of the next worker that is ready, and when it was; waits for it.
+
+        Raises TimeoutError, and ServerEnded.
+        """
+        ends: list[Any] = [self._beacon, self._end]
+        happened, _, _ = select.select(ends, [], [], PATIENCE)
+        if self._beacon in happened:
             pid, when = self._beacon.recv(64).decode().split()
-        except TimeoutError:
-            raise TimeoutError(f"no new worker is ready:\n{self.log()[-4000:]}") from None
-        return int(pid), float(when)
+            return int(pid), float(when)
+        what = ServerEnded if happened else TimeoutError
+        raise what(f"no new worker is ready:\n{self.log()[-4000:]}")
+
+    def reload(self, workers: int) -> None:
+        """Have the workers replaced; wait until so many new ones are ready.
+
+        Raises what :meth:`next_ready` does.
+        """
+        while select.select([self._beacon], [], [], 0)[0]:
+            self._beacon.recv(64)  # Of one that came in the place of a dead one.
+        os.kill(self.pid, signal.SIGHUP)
+        for _ in range(workers):
+            self.next_ready()
 
     def answering(self, pids: set[int]) -> None:
         """Wait until each of ``pids`` has answered on a new connection."""
@@ -216,6 +263,7 @@ class Running:
     def end(self) -> None:
         end_tree(self.pid)
         self._process.wait()
+        os.close(self._end)
         self._beacon.close()
 
 
@@ -279,7 +327,7 @@ def _python_path(peer: Peer) -> dict[str, str]:
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

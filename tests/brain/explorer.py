@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from forkserve.supervisor import Phase, Policy, Supervisor
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER, Preload, Template, Worker
+from forkserve.supervisor.state import FOREVER, Preload, Switchboard, Template, Worker
 from tests.brain import story
-from tests.brain.invariants import Violation, Witness, settled
+from tests.brain.invariants import HAND_BACK, Violation, Witness, settled
 
 TICK = 0.001
 """Seconds between two events; time only leaps at an alarm."""
@@ -81,6 +81,8 @@ def _twin(brain: Supervisor) -> Supervisor:
     twin.state = copy.copy(brain.state)
     twin.state.backoff = copy.copy(brain.state.backoff)
     twin.state.template_backoff = copy.copy(brain.state.template_backoff)
+    twin.state.switchboard_backoff = copy.copy(brain.state.switchboard_backoff)
+    twin.state.switchboards = {i: copy.copy(b) for i, b in brain.state.switchboards.items()}
     twin.state.templates = {i: copy.copy(t) for i, t in brain.state.templates.items()}
     twin.state.workers = {i: copy.copy(w) for i, w in brain.state.workers.items()}
     return twin
@@ -106,6 +108,7 @@ def key(world: World) -> Key:
         state.reload_began is None,
         min(state.interrupts, 2),
         world.witness.newest_hope() - state.newest,
+        _switchboards_key(world) if world.brain.policy.switchboard else None,
     )
 
 
@@ -144,6 +147,33 @@ def _template_key(world: World, template: Template) -> Key:
     )
 
 
+def _switchboards_key(world: World) -> Key:
+    now, state = world.now, world.brain.state
+    return (
+        tuple(_board_key(world, b) for b in state.switchboards.values()),
+        state.switchboard_backoff.rounds,
+        _bucket(state.switchboard_backoff.until - now),
+        state.parking,
+        tuple(w.slow for w in state.workers.values()),
+        # How long the workers have waited for it in a stop.
+        round((now - (state.stop_began or now)) / HAND_BACK) if state.staying() else 0,
+    )
+
+
+def _board_key(world: World, board: Switchboard) -> Key:
+    now, state = world.now, world.brain.state
+    return (
+        board.phase,
+        board.pid is None,
+        board.departure,
+        board.killed_at is None,
+        _bucket(board.deadline - now),
+        _bucket(board.beat - now) if board.phase is Phase.READY else 0,
+        board.born < state.switchboard_backoff.raised_at,
+        board.ready_at is not None and now - board.ready_at < 5,
+    )
+
+
 def _bucket(span: float) -> float:
     return span if span in (FOREVER, -FOREVER) else round(span * 2)
 
@@ -171,13 +201,19 @@ def moves(world: World) -> Iterator[Event]:
         before = this
     for template in world.brain.state.templates.values():
         yield from _moves_of_template(template, world, now)
+    for board in world.brain.state.switchboards.values():
+        yield from _moves_of_switchboard(board, now)
     due = world.brain.next_deadline()
     if due < FOREVER:
-        beating = _beating(world, max(now, due))
-        yield on.Alarm(max(now, due), beating)
+        due = max(now, due)
+        beating, board_beat = _beating(world, due), _board_beat(world, due)
+        yield on.Alarm(due, beating, board_beat)
+        if board_beat:
+            yield on.Alarm(due, beating)
         if beating:
-            yield on.Alarm(max(now, due), {})
-            yield on.Alarm(max(now, due) + 1.0, {})
+            yield on.Alarm(due, {}, board_beat)
+        if beating or board_beat:
+            yield on.Alarm(due + 1.0, {})
 
 
 def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
@@ -200,6 +236,8 @@ def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
         yield on.WorkerLeaving(now, worker.id)
         if world.brain.policy.spares and not worker.spent:
             yield on.WorkerSpent(now, worker.id, "it has answered 1000 requests")
+        if world.brain.policy.switchboard:
+            yield on.WorkerSlow(now, worker.id, not worker.slow)
     graceful = worker.phase is Phase.DRAINING
     yield on.WorkerExited(now, worker.id, Exit(0 if graceful else -9))
 
@@ -218,6 +256,19 @@ def _moves_of_template(template: Template, world: World, now: float) -> Iterator
     yield on.TemplateExited(now, template.id, Exit(0 if template.phase is Phase.DRAINING else -9))
 
 
+def _moves_of_switchboard(board: Switchboard, now: float) -> Iterator[Event]:
+    if board.pid is None:
+        yield on.SwitchboardForked(now, board.id, 3000 + board.id)
+        yield on.SwitchboardForkFailed(now, board.id, "EAGAIN")
+        return
+    if board.phase is Phase.STARTING:
+        yield on.SwitchboardReady(now, board.id)
+    if board.staying:
+        yield on.SwitchboardLeaving(now, board.id)
+    graceful = board.phase is Phase.DRAINING
+    yield on.SwitchboardExited(now, board.id, Exit(0 if graceful else -9))
+
+
 def deploy_moves(world: World) -> Iterator[Event]:
     """Only what a deploy is made of: reloads, births, boots, deaths, time, and a TERM."""
     for event in moves(world):
@@ -234,6 +285,11 @@ def deploy_moves(world: World) -> Iterator[Event]:
 
 def _beating(world: World, now: float) -> dict[int, float]:
     return {w.id: now for w in world.brain.state.in_phase(Phase.READY)}
+
+
+def _board_beat(world: World, now: float) -> float:
+    boards = world.brain.state.switchboards.values()
+    return now if any(b.phase is Phase.READY for b in boards) else 0.0
 
 
 # -- the search -------------------------------------------------------------------------
@@ -299,6 +355,13 @@ def _obliging(world: World) -> Event:
             return on.TemplateReady(now, template.id)
         if template.phase is not Phase.READY:
             return on.TemplateExited(now, template.id, Exit(0))
+    for board in world.brain.state.switchboards.values():
+        if board.pid is None:
+            return on.SwitchboardForked(now, board.id, 3000 + board.id)
+        if board.phase is Phase.STARTING:
+            return on.SwitchboardReady(now, board.id)
+        if board.phase is not Phase.READY:
+            return on.SwitchboardExited(now, board.id, Exit(0))
     for worker in workers:
         if worker.id in world.witness.unborn:
             return on.Forked(now, worker.id, 1000 + worker.id)
@@ -311,7 +374,8 @@ def _obliging(world: World) -> Event:
     due = world.brain.next_deadline()
     if due == FOREVER:
         raise Broken(Violation("all ends well", "nothing is due and nobody is on the way"), world)
-    return on.Alarm(max(now, due), _beating(world, max(now, due)))
+    due = max(now, due)
+    return on.Alarm(due, _beating(world, due), _board_beat(world, due))
 
 
 def newborn(policy: Policy = POLICY) -> World:
@@ -322,6 +386,9 @@ def newborn(policy: Policy = POLICY) -> World:
 TEMPLATE_POLICY = replace(POLICY, preload=Preload.AUTO)
 ALWAYS_POLICY = replace(POLICY, preload=Preload.ALWAYS)
 SPARE_POLICY = replace(POLICY, spares=1)
+BOARD_POLICY = replace(POLICY, switchboard=True)
+FULL_POLICY = replace(TEMPLATE_POLICY, spares=1, switchboard=True)
+HASTY_POLICY = replace(BOARD_POLICY, graceful_timeout=0.0)
 
 
 def serving_from_a_template(policy: Policy = TEMPLATE_POLICY) -> World:
@@ -359,6 +426,23 @@ def serving(policy: Policy = POLICY) -> World:
     return following(
         newborn(policy), story.start, *_each(story.born, 1, 2), *_each(story.ready, 1, 2)
     )
+
+
+def serving_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
+    """Two workers are ready, and so is the switchboard."""
+    return following(
+        newborn(policy),
+        story.start,
+        story.board_born(1),
+        *_each(story.born, 1, 2),
+        *_each(story.ready, 1, 2),
+        story.board_ready(1),
+    )
+
+
+def stopping_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
+    """... and a stop has begun."""
+    return following(serving_with_a_switchboard(policy), story.term)
 
 
 def half_reloaded(policy: Policy = POLICY) -> World:

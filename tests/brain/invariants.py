@@ -16,6 +16,22 @@ from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.state import FOREVER, Preload
 
+HAND_BACK = 0.3
+"""Seconds that the workers may be kept waiting in a stop for what the switchboard holds."""
+
+GRACE = 1.0
+"""Seconds after the graceful timeout in which the last of a stop must have been killed."""
+
+MOST_SWITCHBOARDS = 3
+
+OF_A_SWITCHBOARD = (
+    on.SwitchboardForked,
+    on.SwitchboardForkFailed,
+    on.SwitchboardReady,
+    on.SwitchboardLeaving,
+    on.SwitchboardExited,
+)
+
 ORDER = {phase: place for place, phase in enumerate(Phase)}
 
 
@@ -48,6 +64,10 @@ class Witness:
         self.can_fork: frozenset[int] = frozenset()
         """The templates that have said that they are ready."""
         self.last_template = 0
+        self.board_phases: dict[int, Phase] = {}
+        """The phase of every switchboard that is not gone."""
+        self.board_pids: dict[int, int] = {}
+        self.last_board = 0
         self.asked: dict[int, int] = {}
         """Which template each worker has to be forked by that is not born yet."""
         self.spares: frozenset[int] = frozenset()
@@ -60,6 +80,13 @@ class Witness:
         """Generations that were dropped or superseded."""
         self.ever_ready = False
         self.stopping = False
+        self.stop_began = 0.0
+        self.now = 0.0
+        """The time of the last event."""
+        self.slow: frozenset[int] = frozenset()
+        self.parking = False
+        self.leaver: int | None = None
+        """The worker that left by itself at the last event, if one did."""
         self.left = False
         self.transitions: frozenset[tuple[Phase, Phase]] = frozenset()
         """Those of the last event."""
@@ -75,6 +102,8 @@ class Witness:
             "templates",
             "template_phases",
             "template_pids",
+            "board_phases",
+            "board_pids",
             "asked",
         ):
             setattr(twin, name, dict(getattr(self, name)))
@@ -94,6 +123,8 @@ class Witness:
     # -- the books ----------------------------------------------------------------------
 
     def _hear(self, event: Event) -> None:
+        self.now = event.now
+        self.leaver = event.worker_id if isinstance(event, on.WorkerLeaving) else None
         match event:
             case on.Forked(worker_id=worker_id, pid=pid):
                 self.unborn -= {worker_id}
@@ -114,10 +145,21 @@ class Witness:
                 self.can_fork -= {template_id}
             case on.WorkerExited(worker_id=worker_id):
                 del self.pids[worker_id]
+            case on.WorkerSlow(worker_id=worker_id, slow=slow):
+                self.slow = self.slow | {worker_id} if slow else self.slow - {worker_id}
+            case on.SwitchboardForked(switchboard_id=board_id, pid=pid):
+                self.board_pids[board_id] = pid
+            case on.SwitchboardExited(switchboard_id=board_id):
+                del self.board_pids[board_id]
             case on.TerminateRequested() | on.InterruptRequested() | on.QuitRequested():
-                self.stopping = True
+                self._stop_begins()
+
+    def _stop_begins(self) -> None:
+        if not self.stopping:
+            self.stopping, self.stop_began = True, self.now
 
     def _follow(self, brain: Supervisor, event: Event, actions: list[Action]) -> None:
+        stopping = self.stopping
         before, phases = self.phases, {w.id: w.phase for w in brain.state.workers.values()}
         were, are = self.template_phases, {t.id: t.phase for t in brain.state.templates.values()}
         require(not self.left or not any(map(_is_deed, actions)), "leave", "a deed after it")
@@ -126,10 +168,18 @@ class Witness:
             self._take(action, brain, before)
         self._phases(before, phases, event)
         self._template_phases(were, are, event)
+        if brain.policy.switchboard:
+            self._board_phases(brain, event)
+            if not stopping:
+                self._harmless(before, phases, event)
+            if not self.stopping:
+                self._parking_is_told(phases)
         self._capacity(before, phases, event, brain.policy.spares)
         self._spares_are_used(brain)
         self._room(brain, phases, actions)
         self._deadlines(brain)
+        if self.stopping:
+            self._ends_in_time(brain)
         if any(isinstance(a, do.GenerationDropped) for a in actions):
             self._dropped_harmlessly(before, phases)
         self.phases, self.template_phases = phases, are
@@ -189,6 +239,32 @@ class Witness:
                 if isinstance(action, do.Kill) and not self.stopping:
                     was = before.get(worker_id)
                     require(was is not Phase.READY, "a dump before a kill", str(action))
+                if isinstance(action, do.Drain) and self.stopping:
+                    self._nothing_is_handed_back_too_late(action, brain, before)
+            case do.ForkSwitchboard(board_id):
+                require(not self.stopping, "no fork in a stop", str(action))
+                require(brain.policy.switchboard, "no switchboard without leave", str(action))
+                require(board_id > self.last_board, "ids are new", str(action))
+                self.last_board = board_id
+            case (
+                do.DismissSwitchboard(board_id, pid)
+                | do.KillSwitchboard(board_id, pid)
+                | do.DumpSwitchboard(board_id, pid)
+            ):
+                ours = self.board_pids.get(board_id) == pid
+                require(ours, "only our own pids", str(action))
+                if isinstance(action, do.KillSwitchboard) and not self.stopping:
+                    alive = self.board_phases.get(board_id) in (Phase.STARTING, Phase.READY)
+                    require(not alive, "a dump before a kill", str(action))
+                if isinstance(action, do.DismissSwitchboard):
+                    require(self.stopping, "only a stop dismisses the switchboard", str(action))
+            case do.ParkingBegins(worker_id):
+                told = worker_id in self.slow and not self.parking
+                require(told, "parking is told as it is", str(action))
+                self.parking = True
+            case do.ParkingEnds():
+                require(self.parking, "parking is told as it is", str(action))
+                self.parking = False
             case do.Scaled(target, was):
                 require(was == self.target, "the target", str(action))
                 self.target = target
@@ -200,13 +276,15 @@ class Witness:
                 self.given_up |= {generation}
             case do.FirstBootFailed():
                 require(not self.ever_ready, "first boot", "a worker had been ready")
-                self.stopping = True
+                self._stop_begins()
             case do.CloseListeners():
                 require(self.stopping, "leave", "listeners closed for no reason")
             case do.Leave():
                 require(self.stopping, "leave", "for no reason")
                 require(not self.unborn and not self.pids, "leave", "a worker is left behind")
                 require(not self.templates, "leave", "a template is left behind")
+                alone = not brain.state.switchboards and not self.board_pids
+                require(alone, "leave", "a switchboard is left behind")
                 self.left = True
 
     # -- the rules ----------------------------------------------------------------------
@@ -239,6 +317,66 @@ class Witness:
         gone = were.keys() - are.keys()
         require(gone <= ended, "nobody is forgotten", f"templates {gone}")
         require(are.keys() == self.templates.keys(), "nobody is forgotten", f"templates {are}")
+
+    def _board_phases(self, brain: Supervisor, event: Event) -> None:
+        boards = brain.state.switchboards
+        were, are = self.board_phases, {b.id: b.phase for b in boards.values()}
+        for board_id, was in were.items():
+            becomes = are.get(board_id, Phase.EXITED)
+            forward = ORDER[was] <= ORDER[becomes]
+            require(forward, "phases go forward", f"switchboard {board_id}: {was} -> {becomes}")
+        ends = on.SwitchboardExited | on.SwitchboardForkFailed
+        ended = {event.switchboard_id} if isinstance(event, ends) else set()
+        gone = were.keys() - are.keys()
+        require(gone <= ended, "nobody is forgotten", f"switchboards {gone}")
+        require(self.board_pids.keys() <= are.keys(), "nobody is forgotten", f"switchboards {are}")
+        few = sum(p in (Phase.STARTING, Phase.READY) for p in are.values()) <= 1
+        require(few and len(are) <= MOST_SWITCHBOARDS, "switchboards are few", str(are))
+        due, timeout = brain.next_deadline(), brain.policy.switchboard_timeout
+        for board in boards.values():
+            ready = board.phase is Phase.READY
+            limit = board.beat + timeout if ready else board.deadline
+            timed = limit < FOREVER and due <= limit
+            judged = limit > event.now or not isinstance(event, on.Alarm)
+            require(timed and judged, "every phase ends", str(board))
+        self.board_phases = are
+
+    def _harmless(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
+        """What a switchboard does or suffers concerns nobody else."""
+        if not isinstance(event, OF_A_SWITCHBOARD):
+            return
+        lost = [i for i, p in before.items() if p is Phase.READY and phases.get(i) is not p]
+        require(not lost, "the switchboard harms nobody", f"it cost {lost}")
+        require(not self.stopping, "the switchboard harms nobody", "it ended the service")
+
+    def _parking_is_told(self, phases: dict[int, Phase]) -> None:
+        slow = self.slow & phases.keys()
+        require(self.parking is bool(slow), "parking is told as it is", f"slow: {slow}")
+
+    def _nothing_is_handed_back_too_late(
+        self, drain: do.Drain, brain: Supervisor, before: dict[int, Phase]
+    ) -> None:
+        by_itself = self.leaver == drain.worker_id
+        if by_itself or before.get(drain.worker_id) not in (Phase.STARTING, Phase.READY):
+            return  # it drains already, and is hurried
+        gone = not brain.state.switchboards
+        waited = self.now >= self.stop_began + HAND_BACK
+        require(gone or waited, "what is handed back is found", str(drain))
+
+    def _ends_in_time(self, brain: Supervisor) -> None:
+        """A stop has asked everybody soon, and kills everybody soon enough."""
+        state, rule = brain.state, "the stop ends in time"
+        if state.staying():
+            asks = self.stop_began + HAND_BACK
+            soon = self.now < asks and brain.next_deadline() <= asks
+            require(soon, rule, f"not asked: {state.staying()}")
+        latest = self.stop_began + brain.policy.graceful_timeout + GRACE
+        for process in state.processes():
+            sentenced = process.phase is Phase.DRAINING or process.killed_at is None
+            if process.pid is not None and not process.staying and sentenced:
+                require(process.deadline <= latest, rule, str(process))
+        waits = [b for b in state.switchboards.values() if b.phase is not Phase.KILLED]
+        require(bool(state.workers) or not waits, rule, f"nobody takes from {waits}")
 
     def _spares_are_used(self, brain: Supervisor) -> None:
         """Nobody is missing while a spare, which could accept at once, is kept back."""
@@ -320,9 +458,11 @@ def settled(brain: Supervisor, witness: Witness) -> bool:
     # A template of another generation may be on its way out, or one too many on its way in.
     templates = {t.generation for t in brain.state.templates.values() if t.phase is Phase.READY}
     direct = brain.policy.preload is Preload.NEVER or hope in brain.state.direct
+    boards = sum(b.phase is Phase.READY for b in brain.state.switchboards.values())
     return (
         len(serve) == witness.target
         and len(workers) - len(serve) == brain.policy.spares
         and all((w.phase, w.generation, w.spent) == (Phase.READY, hope, "") for w in workers)
         and (direct or templates == {hope})
+        and boards == brain.policy.switchboard
     )

@@ -45,6 +45,7 @@ class SimKernel:
         """Everything goes well from now on."""
         self.processes: dict[int, Process] = {}
         self.templates: dict[int, Process] = {}
+        self.boards: dict[int, Process] = {}
         self.tickets: dict[int, int] = {}
         """Which template has been asked for each worker that is not born yet."""
         self._calendar: list[tuple[float, int, Callable[[], None]]] = []
@@ -67,13 +68,15 @@ class SimKernel:
             if min(entry, due) > until:
                 break
             if entry <= due:
-                self.now, _, happens = heapq.heappop(self._calendar)
+                when, _, happens = heapq.heappop(self._calendar)
+                self.now = max(self.now, when)  # what came while the master was late is heard now
                 happens()
             else:
                 # The master may be late, as on a busy machine.
                 self.now = due if self.kind else due + self._often(0.1, 0.7)
                 beats = {i: self.now for i, p in self.processes.items() if p.beats and p.alive}
-                self.tell(on.Alarm(self.now, beats))
+                hums = any(b.beats for b in self.boards.values())
+                self.tell(on.Alarm(self.now, beats, self.now if hums else 0.0))
         self.now = max(self.now, until)
 
     def _often(self, chance: float, value: float) -> float:
@@ -101,6 +104,13 @@ class SimKernel:
                     self._later(0.7, lambda: self.end_template(template_id, -15))
             case do.KillTemplate(template_id):
                 self._later(7.0, lambda: self.end_template(template_id, -9))
+            case do.ForkSwitchboard(board_id):
+                self._later(0.5, lambda: self._birth_of_board(board_id))
+            case do.DismissSwitchboard(board_id):
+                if not self.boards[board_id].deaf:
+                    self._later(1.0, lambda: self.end_board(board_id, 0))
+            case do.KillSwitchboard(board_id):
+                self._later(7.0, lambda: self.end_board(board_id, -9))
             case do.Drain(worker_id):
                 process = self.processes[worker_id]
                 if not process.deaf or self.kind:
@@ -150,6 +160,42 @@ class SimKernel:
             else:
                 self.tell(on.ForkLost(self.now, worker_id))
 
+    def _birth_of_board(self, board_id: int) -> None:
+        if not self.kind and self.random.random() < 0.1:
+            self.tell(on.SwitchboardForkFailed(self.now, board_id, "EAGAIN"))
+            return
+        self._last_pid += 1
+        self.boards[board_id] = Process(self._last_pid)
+        self.tell(on.SwitchboardForked(self.now, board_id, self._last_pid))
+        fate = "ready" if self.kind else self.random.choice(_BOARD_FATES)
+        self._later(0.5, lambda: self._board_begins(board_id, fate))
+
+    def _board_begins(self, board_id: int, fate: str) -> None:
+        board = self.boards.get(board_id)
+        if board is None or (fate == "hang" and not self.kind):
+            return
+        if fate == "dies":
+            self.end_board(board_id, 1)
+            return
+        board.beats = not board.deaf
+        self.tell(on.SwitchboardReady(self.now, board_id))
+
+    def end_board(self, board_id: int, code: int) -> None:
+        """The process ends, unless it already has."""
+        if self.boards.pop(board_id, None):
+            self.tell(on.SwitchboardExited(self.now, board_id, Exit(code)))
+
+    def board_leaves(self, board_id: int) -> None:
+        """Somebody sent it a TERM by hand. It may take longer than it is given."""
+        self.boards[board_id].beats = False
+        self.tell(on.SwitchboardLeaving(self.now, board_id))
+        self._later(14.0, lambda: self.end_board(board_id, 0))
+
+    def board_hangs(self, board_id: int) -> None:
+        """Its loop does not turn any more."""
+        self.boards[board_id].beats = False
+        self.boards[board_id].deaf = True
+
     def _birth(self, worker_id: int) -> None:
         if not self.kind and self.random.random() < 0.1:
             self.tell(on.ForkFailed(self.now, worker_id, "EAGAIN"))
@@ -189,6 +235,10 @@ class SimKernel:
         """It has answered enough requests."""
         self.tell(on.WorkerSpent(self.now, worker_id, "it has answered 1000 requests"))
 
+    def is_slow(self, worker_id: int, slow: bool) -> None:
+        """Its handlers block, or do not any more."""
+        self.tell(on.WorkerSlow(self.now, worker_id, slow))
+
     def hangs(self, worker_id: int) -> None:
         """Its loop does not turn any more."""
         self.processes[worker_id].beats = False
@@ -197,3 +247,4 @@ class SimKernel:
 
 _TEMPLATE_FATES = ("ready",) * 7 + ("fail", "hang", "unfit", "1", "-9")
 _FATES = ("ready",) * 6 + ("fail", "hang", "1", "-9", "-9")
+_BOARD_FATES = ("ready",) * 5 + ("hang", "dies")

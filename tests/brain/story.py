@@ -2,7 +2,8 @@
 
 A row reads ``at(when, what happens, *what the supervisor does)``. Deeds are given
 as they must be, notes by their type, both in the order in which they come. The
-process of worker 7 is always pid 1007.
+process of worker 7 is always pid 1007, that of template 7 pid 2007, that of switchboard 7
+pid 3007.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ def pid_of(worker_id: int) -> int:
 
 def template_pid_of(template_id: int) -> int:
     return 2000 + template_id
+
+
+def board_pid_of(switchboard_id: int) -> int:
+    return 3000 + switchboard_id
 
 
 # What happens. Those without arguments are used as they stand: ``at(0, start, ...)``.
@@ -68,9 +73,10 @@ def resumed(now: float) -> Event:
     return on.Resumed(now)
 
 
-def alarm(*beating: int) -> Happening:
-    """A deadline has passed; the loops of these workers have just turned."""
-    return lambda now: on.Alarm(now, dict.fromkeys(beating, now))
+def alarm(*beating: int, board: bool = False) -> Happening:
+    """A deadline has passed; the loops of these workers have just turned, and with
+    ``board`` that of the switchboard."""
+    return lambda now: on.Alarm(now, dict.fromkeys(beating, now), now if board else 0.0)
 
 
 def born(worker_id: int) -> Happening:
@@ -138,6 +144,34 @@ def template_exits(template_id: int, code: int = 0) -> Happening:
     return lambda now: on.TemplateExited(now, template_id, Exit(code))
 
 
+def slow(worker_id: int) -> Happening:
+    return lambda now: on.WorkerSlow(now, worker_id, slow=True)
+
+
+def fast(worker_id: int) -> Happening:
+    return lambda now: on.WorkerSlow(now, worker_id, slow=False)
+
+
+def board_born(switchboard_id: int) -> Happening:
+    return lambda now: on.SwitchboardForked(now, switchboard_id, board_pid_of(switchboard_id))
+
+
+def board_refused(switchboard_id: int) -> Happening:
+    return lambda now: on.SwitchboardForkFailed(now, switchboard_id, "EAGAIN")
+
+
+def board_ready(switchboard_id: int) -> Happening:
+    return lambda now: on.SwitchboardReady(now, switchboard_id)
+
+
+def board_leaving(switchboard_id: int) -> Happening:
+    return lambda now: on.SwitchboardLeaving(now, switchboard_id)
+
+
+def board_exits(switchboard_id: int, code: int = 0) -> Happening:
+    return lambda now: on.SwitchboardExited(now, switchboard_id, Exit(code))
+
+
 # What the supervisor does.
 
 
@@ -174,6 +208,22 @@ def dump_template(template_id: int) -> Action:
 
 def kill_template(template_id: int) -> Action:
     return do.KillTemplate(template_id, template_pid_of(template_id))
+
+
+def fork_board(switchboard_id: int) -> Action:
+    return do.ForkSwitchboard(switchboard_id)
+
+
+def dismiss_board(switchboard_id: int) -> Action:
+    return do.DismissSwitchboard(switchboard_id, board_pid_of(switchboard_id))
+
+
+def dump_board(switchboard_id: int) -> Action:
+    return do.DumpSwitchboard(switchboard_id, board_pid_of(switchboard_id))
+
+
+def kill_board(switchboard_id: int) -> Action:
+    return do.KillSwitchboard(switchboard_id, board_pid_of(switchboard_id))
 
 
 def drain(worker_id: int, *, patient: bool = True) -> Action:
@@ -268,4 +318,17 @@ def serving(workers: int, **policy: float) -> Story:
         story.brain.handle(on.Forked(0.1, worker_id, pid_of(worker_id)))
     for worker_id in range(1, workers + 1):
         story.brain.handle(on.WorkerReady(1.0, worker_id))
+    return story
+
+
+def switched(workers: int, **policy: Any) -> Story:
+    """... and so was their switchboard, whose id is 1."""
+    story = new(workers, **{"switchboard": True, **policy})
+    story.brain.handle(on.Started(0.0))
+    story.brain.handle(on.SwitchboardForked(0.1, 1, board_pid_of(1)))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.Forked(0.1, worker_id, pid_of(worker_id)))
+    for worker_id in range(1, workers + 1):
+        story.brain.handle(on.WorkerReady(1.0, worker_id))
+    story.brain.handle(on.SwitchboardReady(1.0, 1))
     return story

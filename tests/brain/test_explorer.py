@@ -10,6 +10,9 @@ import pytest
 from forkserve.supervisor import events as on
 from tests.brain.explorer import (
     ALWAYS_POLICY,
+    BOARD_POLICY,
+    FULL_POLICY,
+    HASTY_POLICY,
     TEMPLATE_POLICY,
     World,
     deploy_moves,
@@ -21,6 +24,8 @@ from tests.brain.explorer import (
     on_trial_from_a_template,
     serving,
     serving_from_a_template,
+    serving_with_a_switchboard,
+    stopping_with_a_switchboard,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -68,10 +73,36 @@ def test_every_order_with_a_spare(beginning: Callable[[], World]) -> None:
     assert explore(beginning(), depth=3).worlds > 2_500
 
 
-_FAR_REACHING = on.WorkerExited | on.TemplateExited | on.ScaleRequested | on.Alarm
+@pytest.mark.parametrize(
+    ("beginning", "depth", "worlds"),
+    [
+        (lambda: newborn(BOARD_POLICY), 4, 800),
+        (lambda: newborn(FULL_POLICY), 5, 2_000),
+        (serving_with_a_switchboard, 3, 2_000),
+        (stopping_with_a_switchboard, 6, 600),
+        (lambda: stopping_with_a_switchboard(HASTY_POLICY), 6, 600),
+    ],
+    ids=["newborn", "with all there is", "serving", "stopping", "stopping in no time"],
+)
+def test_every_order_with_a_switchboard(
+    beginning: Callable[[], World], depth: int, worlds: int
+) -> None:
+    assert explore(beginning(), depth=depth).worlds > worlds
 
 
-@pytest.mark.parametrize("beginning", [half_reloaded, with_a_spare_from_a_template])
+def test_every_order_in_a_deploy_with_a_switchboard() -> None:
+    found = explore(serving_with_a_switchboard(), depth=4, moves=deploy_moves)
+    assert found.worlds > 2_000
+
+
+_FAR_REACHING = (
+    on.WorkerExited | on.TemplateExited | on.SwitchboardExited | on.ScaleRequested | on.Alarm
+)
+
+
+@pytest.mark.parametrize(
+    "beginning", [half_reloaded, with_a_spare_from_a_template, serving_with_a_switchboard]
+)
 def test_worlds_share_nothing(beginning: Callable[[], World]) -> None:
     """What happens in one branch of the search cannot be seen in another."""
     world = beginning()

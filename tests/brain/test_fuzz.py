@@ -17,6 +17,7 @@ WISHES = st.sampled_from(
     ["reload"] * 4
     + ["more", "fewer", "crash", "crash", "hang", "sent away", "spent"]
     + ["template dies", "template dies", "template hangs", "resumed", "wait"]
+    + ["board dies", "board hangs", "board sent away", "slow", "fast"]
 )
 STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
 SCRIPT = st.lists(st.tuples(st.floats(0, 40), WISHES), min_size=1, max_size=40)
@@ -48,6 +49,14 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.end_template(kernel.random.choice(sorted(kernel.templates)), -9)
         case "template hangs" if kernel.templates:
             kernel.templates[kernel.random.choice(sorted(kernel.templates))].deaf = True
+        case "board dies" if kernel.boards:
+            kernel.end_board(kernel.random.choice(sorted(kernel.boards)), -9)
+        case "board hangs" if kernel.boards:
+            kernel.board_hangs(kernel.random.choice(sorted(kernel.boards)))
+        case "board sent away" if kernel.boards:
+            kernel.board_leaves(kernel.random.choice(sorted(kernel.boards)))
+        case "slow" | "fast" if alive:
+            kernel.is_slow(kernel.random.choice(alive), wish == "slow")
         case "sent away" if alive:
             kernel.leaves(kernel.random.choice(alive))
 
@@ -64,6 +73,8 @@ def befall(kernel: SimKernel, wish: str) -> None:
     surge=st.integers(1, 3),
     spares=st.integers(0, 2),
     preload=st.sampled_from(Preload),
+    switchboard=st.booleans(),
+    graceful_timeout=st.sampled_from([8, 8, 0, 1]),
     random=st.randoms(use_true_random=False),
 )
 def test_a_long_life(
@@ -73,10 +84,21 @@ def test_a_long_life(
     surge: int,
     spares: int,
     preload: Preload,
+    switchboard: bool,
+    graceful_timeout: int,
     random: Random,
 ) -> None:
-    limits = {"timeout": 10, "boot_timeout": 12, "graceful_timeout": 8, "most_workers": 8}
-    policy = Policy(workers, surge, spares=spares, preload=preload, **limits)  # type: ignore[arg-type]
+    policy = Policy(
+        workers,
+        surge,
+        timeout=10,
+        boot_timeout=12,
+        graceful_timeout=graceful_timeout,
+        preload=preload,
+        spares=spares,
+        switchboard=switchboard,
+        most_workers=8,
+    )
     kernel = SimKernel(policy, random)
     kernel.tell(on.Started(0.0))
     for pause, wish in script:

@@ -11,11 +11,18 @@ import pytest
 from forkserve.supervisor import Phase, Supervisor, brain, reconcile
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
-from forkserve.supervisor.events import Event, TemplateExited
+from forkserve.supervisor.events import (
+    BootFailure,
+    Event,
+    SwitchboardExited,
+    SwitchboardLeaving,
+    TemplateExited,
+)
 from forkserve.supervisor.reconcile import Birth, Plan
 from forkserve.supervisor.state import FOREVER, Stage, State, Template, Worker
 from tests.brain import story
 from tests.brain.explorer import (
+    BOARD_POLICY,
     SPARE_POLICY,
     TEMPLATE_POLICY,
     Broken,
@@ -29,6 +36,7 @@ from tests.brain.explorer import (
     on_trial_from_a_template,
     serving,
     serving_from_a_template,
+    serving_with_a_switchboard,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -47,6 +55,21 @@ def wrap(
         return then(*args, **kwargs)
 
     monkeypatch.setattr(on, name, wrong)
+
+
+def once_observed(
+    monkeypatch: pytest.MonkeyPatch, then: Callable[[Supervisor, Event], None]
+) -> None:
+    """``then`` does its mischief with every event, before the supervisor reconciles."""
+
+    def handle(self: Supervisor, event: Event) -> list[Action]:
+        self._out = []
+        self._observe(event)
+        then(self, event)
+        self._reconcile(event.now)
+        return self._out
+
+    monkeypatch.setattr(Supervisor, "handle", handle)
 
 
 def gives_up_old_workers_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +324,141 @@ def takes_an_old_spare_away_before_its_replacement(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reconcile, "_surplus", surplus)
 
 
+# With a switchboard.
+
+
+def makes_a_switchboard_in_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING:
+            self._fork_switchboard(now)
+
+    wrap(monkeypatch, "_reconcile", again)
+
+
+def makes_one_switchboard_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_lacks_a_switchboard", lambda *_: True)
+
+
+def never_makes_another_switchboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = reconcile._lacks_a_switchboard
+
+    def lacks(state: State, policy: Any, now: float) -> bool:
+        return not state.last_switchboard and right(state, policy, now)
+
+    monkeypatch.setattr(reconcile, "_lacks_a_switchboard", lacks)
+
+
+def signals_a_switchboard_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exited(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SwitchboardExited):
+            board_id = event.switchboard_id
+            self._out.append(do.KillSwitchboard(board_id, 3000 + board_id))
+
+    once_observed(monkeypatch, exited)
+
+
+def leaves_a_switchboard_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING and not self.state.workers:
+            self.state.stage = Stage.STOPPED
+            self._out.append(do.Leave(0))
+
+    wrap(monkeypatch, "_reconcile", leave)
+
+
+def forgets_a_switchboard_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaving(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SwitchboardLeaving):
+            self.state.switchboards.pop(event.switchboard_id)
+
+    once_observed(monkeypatch, leaving)
+
+
+def wakes_a_switchboard_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wake(self: Supervisor, event: Event) -> None:
+        for board in self.state.switchboards.values():
+            if board.phase is Phase.DRAINING and not isinstance(event, SwitchboardLeaving):
+                board.phase, board.beat = Phase.READY, event.now
+
+    once_observed(monkeypatch, wake)
+
+
+def kills_a_switchboard_without_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Supervisor, "_condemn", lambda self, process, why, limit, now: self._kill(process, now)
+    )
+
+
+def never_judges_a_switchboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_switchboard_overdue", lambda *_: None)
+
+
+def takes_a_worker_along_with_its_switchboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exited(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SwitchboardExited):
+            for worker in self.state.in_phase(Phase.READY)[:1]:
+                self._drain(worker, event.now)
+
+    once_observed(monkeypatch, exited)
+
+
+def gives_up_because_of_the_switchboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exited(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SwitchboardExited) and not self.state.current:
+            self._out.append(do.FirstBootFailed(BootFailure("no switchboard")))
+            self._begin_stop(event.now)
+
+    once_observed(monkeypatch, exited)
+
+
+def drains_before_anything_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_workers_wait", lambda _: False)
+
+
+def waits_for_the_switchboard_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_hand_back_ends", lambda _: FOREVER)
+
+
+def adds_the_wait_to_the_graceful_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Supervisor, "_drain_deadline", lambda self, worker, now: now + self._drain_limit(worker)
+    )
+
+
+def waits_for_a_switchboard_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_hand_back_no_more", lambda *_: None)
+
+
+def forgets_that_the_slow_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Supervisor._note_parking
+
+    def note(self: Supervisor) -> None:
+        if any(w.slow for w in self.state.workers.values()) or len(self.state.workers) > 1:
+            right(self)
+
+    monkeypatch.setattr(Supervisor, "_note_parking", note)
+
+
+SWITCHBOARD_BREAKS: list[tuple[Break, str]] = [
+    (makes_a_switchboard_in_a_stop, "no fork in a stop"),
+    (makes_one_switchboard_more, "switchboards are few"),
+    (never_makes_another_switchboard, "all ends well"),
+    (signals_a_switchboard_that_is_gone, "only our own pids"),
+    (leaves_a_switchboard_behind, "leave"),
+    (forgets_a_switchboard_that_leaves, "nobody is forgotten"),
+    (wakes_a_switchboard_that_leaves, "phases go forward"),
+    (kills_a_switchboard_without_a_dump, "a dump before a kill"),
+    (never_judges_a_switchboard, "every phase ends"),
+    (takes_a_worker_along_with_its_switchboard, "the switchboard harms nobody"),
+    (gives_up_because_of_the_switchboard, "the switchboard harms nobody"),
+    (drains_before_anything_is_handed_back, "what is handed back is found"),
+    (waits_for_the_switchboard_as_long_as_it_takes, "the stop ends in time"),
+    (adds_the_wait_to_the_graceful_timeout, "the stop ends in time"),
+    (waits_for_a_switchboard_that_nobody_needs, "the stop ends in time"),
+    (forgets_that_the_slow_one_is_gone, "parking is told as it is"),
+]
+
+
 TEMPLATE_BREAKS: list[tuple[Break, str]] = [
     (forks_from_a_template_that_still_imports, "only a ready template forks"),
     (forks_from_a_template_that_is_gone, "only a ready template forks"),
@@ -366,6 +524,19 @@ def test_a_broken_supervisor_is_found_out_with_templates_and_spares(
     break_it(monkeypatch)
     with pytest.raises(Broken) as found:
         explore(*unbroken, depth=3, closing=False)
+    assert found.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("break_it", "rule"), SWITCHBOARD_BREAKS, ids=[b.__name__ for b, _ in SWITCHBOARD_BREAKS]
+)
+def test_a_broken_supervisor_is_found_out_with_a_switchboard(
+    break_it: Break, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = [newborn(BOARD_POLICY), serving_with_a_switchboard()]
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(*unbroken, depth=3, closing=rule == "all ends well")
     assert found.value.rule == rule
 
 

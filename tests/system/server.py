@@ -25,6 +25,7 @@ PATIENCE = 60.0
 """Seconds until a wait is given up; far beyond what even a loaded machine needs."""
 
 TEMPLATE = "forkserve-tmpl"
+SWITCHBOARD = "forkserve-swbd"
 
 APP = """
 import os
@@ -69,7 +70,7 @@ class Server:
         for line in self.process.stderr:
             with self._news:
                 self.lines.append(line.rstrip("\n"))
-                for pid in re.findall(r"(?:worker \d+|template) \(pid (\d+),", line):
+                for pid in re.findall(r"(?:worker \d+|template|switchboard) \(pid (\d+)", line):
                     self.seen_pids.add(int(pid))
                 self._news.notify_all()
         with self._news:
@@ -130,11 +131,20 @@ class Server:
         return int(self.wait_for_log(r"listens on http://127\.0\.0\.1:(\d+)")[1])
 
     def worker_pids(self) -> set[int]:
-        """The master's living children but the templates, as the kernel has them."""
-        return {pid for pid in self._children() if name_of(pid) != TEMPLATE}
+        """The master's living children that serve, as the kernel has them."""
+        others = (TEMPLATE, SWITCHBOARD)
+        return {pid for pid in self._children() if name_of(pid) not in others}
 
     def template_pids(self) -> set[int]:
         return {pid for pid in self._children() if name_of(pid) == TEMPLATE}
+
+    def switchboard_pids(self) -> set[int]:
+        return {pid for pid in self._children() if name_of(pid) == SWITCHBOARD}
+
+    def the_switchboard(self, but: int | None = None) -> int:
+        """The pid of the one that there is, or, after ``but``, will be."""
+        self.wait_for("one switchboard", lambda: len(self.switchboard_pids() - {but}) == 1)
+        return (self.switchboard_pids() - {but}).pop()
 
     def _children(self) -> set[int]:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
@@ -219,6 +229,8 @@ class Load:
     ) -> None:
         self.failed: list[str] = []
         self.answers: list[str] = []
+        self.connected = 0
+        self._clients = clients
         self._port = port or server.port
         self._keep_alive = keep_alive
         self._hesitate = hesitate
@@ -235,8 +247,23 @@ class Load:
         for thread in self._threads:
             thread.join(PATIENCE)
 
+    @property
+    def reconnects(self) -> int:
+        """How often a kept connection had to be replaced."""
+        return self.connected - self._clients
+
+    def _connection(self) -> http.client.HTTPConnection:
+        load = self
+
+        class Counted(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                load.connected += 1
+
+        return Counted("127.0.0.1", self._port, timeout=PATIENCE)
+
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection = self._connection()
         while not self._stop.is_set():
             try:
                 if self._hesitate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import websockets.exceptions
 import websockets.sync.client
 
 from tests.system.server import APP, PATIENCE, Load, Server, is_gone, port_is_free
-from tests.system.test_accept import BLOCKING, HEAD, Client
+from tests.system.test_accept import BLOCKING, HEAD, WAITING, Client
 
 Start = Callable[..., Server]
 
@@ -64,9 +65,9 @@ def _listens(server: Server) -> bool:
     return bool(inodes & held)
 
 
-@pytest.mark.parametrize("kill_the_master", [False, True])
+@pytest.mark.parametrize("how", ["TERM", "TERM to everybody", "kill of the master"])
 def test_what_waits_in_the_queue_at_the_end_is_answered(
-    start: Start, folder: Path, kill_the_master: bool
+    start: Start, folder: Path, how: str
 ) -> None:
     (folder / "app.py").write_text(BLOCKING)
     server = start("-w", "2").wait_until_ready()
@@ -74,8 +75,12 @@ def test_what_waits_in_the_queue_at_the_end_is_answered(
     clients = _ask_all(server, b"/block", 2)
     server.wait_for("both at work", lambda: len(list(folder.glob("blocks-*"))) == 2)
     clients += _ask_all(server, b"/", 10)  # these wait in the kernel's queue
-    server.signal(signal.SIGKILL if kill_the_master else signal.SIGTERM)
-    if not kill_the_master:
+    if how == "kill of the master":
+        server.signal(signal.SIGKILL)
+    else:
+        pids = [server.pid, *workers] if how == "TERM to everybody" else [server.pid]
+        for pid in sorted(pids, reverse=True):  # the workers first
+            os.kill(pid, signal.SIGTERM)
         server.wait_for_log("stopping because of")
     server.write("", "go")
     assert {client.pid() for client in clients} <= workers
@@ -153,8 +158,55 @@ def test_a_stream_ends_at_the_graceful_timeout_and_the_lifespan_after_it(
     assert "SIGKILL" not in server.log
 
 
-def test_a_new_generation_does_not_wait_for_idle_clients(start: Start) -> None:
+def test_a_new_generation_gets_the_idle_clients_of_the_old(start: Start) -> None:
     server = start("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600")
+    server.wait_until_ready()
+    idle = [Client(server) for _ in range(16)]
+    for client in idle:
+        client.ask()
+        client.pid()
+    old = server.worker_pids()
+    assert server.reload() == "done"
+    server.wait_for("gone", lambda: not old & server.worker_pids())
+    for client in idle:
+        client.ask()
+        assert client.pid() not in old
+        client.socket.close()
+
+
+def test_a_long_request_of_a_leaving_worker_keeps_its_connection(
+    start: Start, folder: Path
+) -> None:
+    (folder / "app.py").write_text(WAITING)
+    server = start("-w", "1", "--keep-alive", "2").wait_until_ready()
+    client = _ask_all(server, b"/wait", 1)[0]
+    server.wait_for("at work", lambda: len(list(folder.glob("waits-*"))) == 1)
+    old = server.worker_pids()
+    assert server.reload() == "done"
+    # For longer than an idle client is waited for.
+    assert select.select([client.socket], [], [], 3.0)[0] == []
+    server.write("", "go")
+    assert client.pid() in old
+    client.ask()
+    assert client.pid() not in old
+    client.socket.close()
+
+
+def test_an_impatient_worker_parks_its_idle_clients_too(start: Start) -> None:
+    server = start("-w", "1", "--keep-alive", "600").wait_until_ready()
+    client = _ask_all(server, b"/", 1)[0]
+    old = client.pid()
+    os.kill(old, signal.SIGINT)
+    server.wait_for("gone", lambda: is_gone(old))
+    client.ask()
+    assert client.pid() != old
+    client.socket.close()
+
+
+def test_without_a_switchboard_it_does_not_wait_for_them_either(start: Start) -> None:
+    server = start(
+        *("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600", "--switchboard", "off")
+    )
     server.wait_until_ready()
     idle = [Client(server) for _ in range(16)]
     for client in idle:
@@ -188,6 +240,7 @@ def test_fifty_reloads_and_all_else_lose_no_request(start: Start) -> None:
             assert server.reload() == "done"
     assert new.failed == []
     assert kept.failed == []
+    assert kept.reconnects == 0
     assert len(new.answers) > 500
     assert len(kept.answers) > 500
     assert "has answered" in server.log  # so there was recycling

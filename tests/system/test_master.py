@@ -69,6 +69,8 @@ def test_a_log_reader_that_sleeps_does_not_stop_the_master(folder: Path) -> None
             "-w",
             "2",
             "--no-preload",
+            "--switchboard",
+            "off",
             "app:app",
         ],
         cwd=folder,
@@ -163,7 +165,8 @@ subprocess.run(["sh", "-c", "(sh -c 'exit 0' & sleep 0.2; exec true) &"])
     namespace = subprocess.Popen(
         [
             *("unshare", "--pid", "--fork", "--kill-child"),
-            *(sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", "--no-preload", "app:app"),
+            *(sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0"),
+            *("--no-preload", "--switchboard", "off", "app:app"),
         ],
         cwd=folder,
         env=environment,

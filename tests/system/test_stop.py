@@ -84,7 +84,7 @@ def test_what_does_not_finish_is_cut_off_at_the_graceful_timeout(
 
 
 def test_an_idle_client_of_a_draining_worker_is_answered_and_told_to_go(start: Start) -> None:
-    server = start("-w", "1").wait_until_ready()
+    server = start("-w", "1", "--switchboard", "off").wait_until_ready()
     idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     idle.request("GET", "/")
     assert idle.getresponse().read()
