@@ -48,7 +48,7 @@ class Ready(Message):
 
 @dataclass(frozen=True, slots=True)
 class Leaving(Message):
-    """The worker has begun to drain, or the switchboard to give back what it holds."""
+    """The worker has begun to drain, or the switchboard waits for its successor."""
 
 
 @dataclass(frozen=True, slots=True)

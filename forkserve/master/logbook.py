@@ -314,14 +314,15 @@ class Logbook:
     @tell.register
     def _(self, what: note.SwitchboardOverdue) -> None:
         person = self._board(what.switchboard_id)
+        killed = "it is killed, its stacks follow"
         if what.departure is Departure.HUNG:
             failing = f"hangs: its loop has not turned for {what.limit:g} s"
         elif what.departure is Departure.BOOT_TIMED_OUT:
             failing = f"is not ready after {what.limit:g} s"
         else:
-            failing = f"has not left within {what.limit:.1f} s"
+            failing, killed = f"has not left within {what.limit:.1f} s", "it is killed"
         holding = f", with {person.held}" if person.held else ""
-        log.error("%s %s%s; it is killed, its stacks follow", person.name, failing, holding)
+        log.error("%s %s%s; %s", person.name, failing, holding, killed)
 
     @tell.register
     def _(self, what: note.SwitchboardGone) -> None:
@@ -340,8 +341,8 @@ class Logbook:
     @tell.register
     def _(self, what: note.ParkingBegins) -> None:
         log.info(
-            "requests hold up the event loop of %s: from now on idle keep-alive connections wait "
-            "at the switchboard, for whichever worker is free",
+            "requests hold others up in %s: from now on idle keep-alive connections wait at the "
+            "switchboard, for whichever worker is free",
             self._who(what.worker_id).name,
         )
 

@@ -450,22 +450,18 @@ class Master:
     # -- who is who -------------------------------------------------------------------
 
     def _worker(self, worker_id: int) -> Person:
-        worker = self._family.workers.get(worker_id)
-        if worker is not None:
-            return self._describe(worker)
-        return self._dying or Person(f"worker {worker_id}")
+        return self._person(self._family.workers.get(worker_id), f"worker {worker_id}")
 
     def _template(self, template_id: int) -> Person:
-        template = self._family.templates.get(template_id)
-        if template is not None:
-            return self._describe(template)
-        return self._dying or Person("the template")
+        return self._person(self._family.templates.get(template_id), "the template")
 
     def _switchboard(self, switchboard_id: int) -> Person:
-        switchboard = self._family.switchboards.get(switchboard_id)
-        if switchboard is not None:
-            return self._describe(switchboard)
-        return self._dying or Person("the switchboard")
+        return self._person(self._family.switchboards.get(switchboard_id), "the switchboard")
+
+    def _person(self, child: Child | None, otherwise: str) -> Person:
+        if child is not None:
+            return self._describe(child)
+        return self._dying or Person(otherwise)
 
     def _describe(self, child: Child) -> Person:
         if isinstance(child, SwitchboardChild):

@@ -271,8 +271,8 @@ class SwitchboardReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class SwitchboardLeaving(Event):
-    """It gives back what it holds, for its successor, without having been asked by the
-    master (TERM by hand)."""
+    """It waits for a successor, to give back what it holds, without having been asked by
+    the master (TERM by hand)."""
 
     switchboard_id: int
 

@@ -112,12 +112,14 @@ class Parking:
 
         One that was just taken from the outbox would lose its place to those behind it.
         """
-        self.park([c for c in connections if self._is_idle(c) and not unread(_fileno(c))])
+        self._pass_on([c for c in connections if self._is_idle(c) and not unread(_fileno(c))])
 
     def park(self, connections: Iterable[Any]) -> None:
         """Park those that are idle, if that is possible."""
+        self._pass_on([c for c in connections if self._is_idle(c)])
+
+    def _pass_on(self, idle: list[Any]) -> None:
         now = monotonic()
-        idle = [c for c in connections if self._is_idle(c)]
         for first in range(0, len(idle), MOST_IN_A_MESSAGE):
             batch = idle[first : first + MOST_IN_A_MESSAGE]
             if not (self.possible(now) and self._send(batch, now)):

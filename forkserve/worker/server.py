@@ -110,11 +110,10 @@ class WorkerServer(uvicorn.Server):
         self._on_ready = on_ready
         self._connections = Connections(job.row)
         self.server_state.connections = self._connections
-        self._last_call = False
+        self._last_call = asyncio.Event()
         """Nobody will accept after us."""
         self._ordered = False
         """The master has asked us to leave; else it was a signal from outside."""
-        self._called = asyncio.Event()
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
         timeout = job.settings.timeout
@@ -245,9 +244,9 @@ class WorkerServer(uvicorn.Server):
         """
         settings = self._job.settings
         deadline = monotonic() + settings.graceful_timeout
-        if not (self._ordered or self._last_call):
-            await _first_of(min(FOR_EVERYBODY, settings.graceful_timeout), self._called)
-        if self._acceptor is not None and self._last_call:
+        if not (self._ordered or self._last_call.is_set()):
+            await _first_of(min(FOR_EVERYBODY, settings.graceful_timeout), self._last_call)
+        if self._acceptor is not None and self._last_call.is_set():
             for sock in sockets or []:
                 turn_away(sock)  # a master that was killed has not done it
             handed_out_by = monotonic() + HANDING_OUT
@@ -335,8 +334,7 @@ class WorkerServer(uvicorn.Server):
             self._accept()
 
     def _no_one_comes_after_us(self) -> None:
-        self._last_call = True
-        self._called.set()
+        self._last_call.set()
         if self._parking is not None:
             self._parking.close()
         if self.should_exit:
