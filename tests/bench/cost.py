@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,37 +69,44 @@ def main() -> None:
             for server in servers.values():
                 server.wait_for_workers(options.workers)
             for mode in MODES:
-                measure_in_turns(servers, app, mode, options, ratios)
+                one = functools.partial(
+                    measure, path=PATHS[app], mode=mode, seconds=options.seconds
+                )
+                for name, ratio in in_ratio(servers, options.turns, REFERENCE.name, one):
+                    ratios[name, app, mode].append(ratio)
     print(f"{machine()}; {options.workers} workers, 16 clients,")
     print(f"{options.rounds} rounds of {options.turns} turns;")
     print("requests a second, and CPU time a request, over uvicorn's of the same turn.\n")
     heads = [f"{app}, {mode}" for app in APPS for mode in MODES]
     print(f"| server | versions | {' | '.join(heads)} |\n| --- | --- |{' ---: |' * len(heads)}")
     for peer in found:
-        cells = [_shown(ratios[peer.name, app, mode]) for app in APPS for mode in MODES]
+        cells = [shown(ratios[peer.name, app, mode]) for app in APPS for mode in MODES]
         print(f"| `{peer.name}` | {peer.versions()} | {' | '.join(cells)} |")
 
 
-def measure_in_turns(
+def in_ratio(
     servers: dict[Peer, Running],
-    app: str,
-    mode: str,
-    options: argparse.Namespace,
-    ratios: dict[Cell, list[tuple[float, float]]],
-) -> None:
-    """All of them are up, and each is busy only in its turn: what is compared was measured
-    within the same few seconds, however the speed of the machine drifts."""
-    turns = in_turns(list(servers), options.turns)
-    for _ in range(options.turns):
+    turns: int,
+    reference: str,
+    measure: Callable[[Running], tuple[float, float]],
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Both figures of each server over those of ``reference``, by name, turn by turn.
+
+    All of them are up, and each is busy only in its turn: what is compared was measured
+    within the same few seconds, however the speed of the machine drifts.
+    """
+    in_turn = in_turns(list(servers), turns)
+    for _ in range(turns):
         seen = {}
-        for _, peer in itertools.islice(turns, len(servers)):
-            seen[peer.name] = measure(servers[peer], PATHS[app], mode, options.seconds)
-        rate, cost = seen[REFERENCE.name]
+        for _, peer in itertools.islice(in_turn, len(servers)):
+            seen[peer.name] = measure(servers[peer])
+        rate, cost = seen[reference]
         for name, (its_rate, its_cost) in seen.items():
-            ratios[name, app, mode].append((its_rate / rate, its_cost / cost))
+            yield name, (its_rate / rate, its_cost / cost)
 
 
-def _shown(ratios: list[tuple[float, float]]) -> str:
+def shown(ratios: list[tuple[float, float]]) -> str:
+    """The medians, as they stand in a table."""
     rates, costs = zip(*ratios, strict=True)
     return f"{statistics.median(rates):.2f}, {statistics.median(costs):.2f}"
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
+import functools
 import shutil
-import statistics
 import sys
 from collections import defaultdict
 from dataclasses import replace
 
 from tests.bench import burst
-from tests.bench.cost import measure
-from tests.bench.peers import POOLED_PEERS, in_turns, installed_peers, machine, running
+from tests.bench.cost import in_ratio, measure, shown
+from tests.bench.peers import POOLED_PEERS, installed_peers, machine, running
 
 PATH = "/?0.001"
 CLIENTS = (2, 16)
@@ -49,15 +48,11 @@ def main() -> None:
             for server in servers.values():
                 server.wait_for_workers(options.workers)
             for clients in CLIENTS:
-                turns = in_turns(found, options.turns)
-                for _ in range(options.turns):
-                    seen = {
-                        peer.name: measure(servers[peer], PATH, "kept", options.seconds, clients)
-                        for _, peer in itertools.islice(turns, len(found))
-                    }
-                    rate, cost = seen[OFF.name]
-                    for name, (its_rate, its_cost) in seen.items():
-                        ratios[name, clients].append((its_rate / rate, its_cost / cost))
+                one = functools.partial(
+                    measure, path=PATH, mode="kept", seconds=options.seconds, clients=clients
+                )
+                for name, ratio in in_ratio(servers, options.turns, OFF.name, one):
+                    ratios[name, clients].append(ratio)
     print(
         f"{machine()}; {options.workers} workers, {options.rounds} rounds of {options.turns} turns;"
     )
@@ -65,13 +60,8 @@ def main() -> None:
     print("in the same turn.\n")
     print("| server | versions | 2 clients | 16 clients |\n| --- | --- | ---: | ---: |")
     for peer in found:
-        cells = [_shown(ratios[peer.name, clients]) for clients in CLIENTS]
+        cells = [shown(ratios[peer.name, clients]) for clients in CLIENTS]
         print(f"| `{peer.name}` | {peer.versions()} | {' | '.join(cells)} |")
-
-
-def _shown(ratios: list[tuple[float, float]]) -> str:
-    rates, costs = zip(*ratios, strict=True)
-    return f"{statistics.median(rates):.2f}, {statistics.median(costs):.2f}"
 
 
 def _parse() -> argparse.Namespace:

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import itertools
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,16 +30,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 from tests.bench.burst import APP
 from tests.bench.peers import (
-    PATIENCE,
     POOLED_PEERS,
     Peer,
     Running,
     ServerEnded,
-    free_port,
     in_turns,
     installed_peers,
     machine,
@@ -61,55 +57,12 @@ from tests.bench.pool import (
     print_head,
     settled_pool,
 )
+from tests.proxies import CONFIGS, proxy
 
 CLIENTS = Cell("as needed", 64, 0.60)
 
 PERIOD = 2.5
 """Seconds from one reload to the next, if it does not take longer."""
-
-NGINX = """
-daemon off;
-master_process off;
-error_log stderr warn;
-pid {folder}/nginx.pid;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    upstream app {{ server 127.0.0.1:{upstream}; keepalive 16; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_next_upstream off;
-        }}
-    }}
-}}
-"""
-
-HAPROXY = """
-defaults
-    mode http
-    timeout connect 10s
-    timeout client 60s
-    timeout server 60s
-    retries 0
-frontend front
-    bind 127.0.0.1:{port}
-    default_backend app
-backend app
-    http-reuse always
-    server app 127.0.0.1:{upstream}
-"""
-
-CONFIGS = {"nginx": NGINX, "haproxy": HAPROXY}
-COMMANDS = {"nginx": "nginx -p {folder} -c {file} -e stderr", "haproxy": "haproxy -db -f {file}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +87,10 @@ def main() -> None:
         for name in proxies:
             with running(peer, options.workers, APP) as server:
                 server.wait_for_workers(options.workers)
-                with proxy(name, server.port) as port:
+                with (
+                    tempfile.TemporaryDirectory(prefix="bench-") as folder,
+                    proxy(name, Path(folder), server.port) as port,
+                ):
                     outcome = asyncio.run(measure(server, port, options, number))
             outcomes[peer.name, name].append(outcome)
     print(f"{machine()}; {options.workers} workers, the handler blocks {SERVICE * 1000:.0f} ms,")
@@ -173,35 +129,6 @@ def _version(name: str) -> str:
     """As it says itself, in one line."""
     done = subprocess.run([name, "-v"], capture_output=True, text=True, check=True)
     return (done.stdout or done.stderr).splitlines()[0]
-
-
-@contextlib.contextmanager
-def proxy(name: str, upstream: int) -> Iterator[int]:
-    """Runs the proxy in front of ``upstream``; the port that it listens on."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        file = Path(folder) / "config"
-        file.write_text(CONFIGS[name].format(folder=folder, upstream=upstream, port=port))
-        command = COMMANDS[name].format(folder=folder, file=file).split()
-        with (
-            open(Path(folder) / "log", "wb") as log,
-            subprocess.Popen(command, stdout=log, stderr=log) as process,
-        ):
-            try:
-                _wait_until_it_answers(port, process)
-                yield port
-            finally:
-                process.kill()
-
-
-def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = monotonic() + PATIENCE
-    while process.poll() is None and monotonic() < deadline:
-        with contextlib.suppress(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        sleep(0.01)
-    raise RuntimeError(f"{process.args!r} does not listen")
 
 
 async def measure(

@@ -308,27 +308,17 @@ class Witness:
         self.transitions = frozenset(moved)
 
     def _template_phases(self, were: dict[int, Phase], are: dict[int, Phase], event: Event) -> None:
-        for template_id, was in were.items():
-            becomes = are.get(template_id, Phase.EXITED)
-            forward = ORDER[was] <= ORDER[becomes]
-            require(forward, "phases go forward", f"template {template_id}: {was} -> {becomes}")
         ends = on.TemplateExited | on.TemplateForkFailed
         ended = {event.template_id} if isinstance(event, ends) else set()
-        gone = were.keys() - are.keys()
-        require(gone <= ended, "nobody is forgotten", f"templates {gone}")
+        _require_order("template", were, are, ended)
         require(are.keys() == self.templates.keys(), "nobody is forgotten", f"templates {are}")
 
     def _board_phases(self, brain: Supervisor, event: Event) -> None:
         boards = brain.state.switchboards
         were, are = self.board_phases, {b.id: b.phase for b in boards.values()}
-        for board_id, was in were.items():
-            becomes = are.get(board_id, Phase.EXITED)
-            forward = ORDER[was] <= ORDER[becomes]
-            require(forward, "phases go forward", f"switchboard {board_id}: {was} -> {becomes}")
         ends = on.SwitchboardExited | on.SwitchboardForkFailed
         ended = {event.switchboard_id} if isinstance(event, ends) else set()
-        gone = were.keys() - are.keys()
-        require(gone <= ended, "nobody is forgotten", f"switchboards {gone}")
+        _require_order("switchboard", were, are, ended)
         require(self.board_pids.keys() <= are.keys(), "nobody is forgotten", f"switchboards {are}")
         few = sum(p in (Phase.STARTING, Phase.READY) for p in are.values()) <= 1
         require(few and len(are) <= MOST_SWITCHBOARDS, "switchboards are few", str(are))
@@ -434,6 +424,18 @@ class Witness:
         ready = [i for i, was in before.items() if was is Phase.READY]
         hurt = [i for i in ready if phases.get(i) is not Phase.READY]
         require(not hurt, "a dropped generation harms nobody", str(hurt))
+
+
+def _require_order(
+    kind: str, were: dict[int, Phase], are: dict[int, Phase], ended: set[int]
+) -> None:
+    """Each goes forward, and nobody but ``ended`` is gone."""
+    for number, was in were.items():
+        becomes = are.get(number, Phase.EXITED)
+        forward = ORDER[was] <= ORDER[becomes]
+        require(forward, "phases go forward", f"{kind} {number}: {was} -> {becomes}")
+    gone = were.keys() - are.keys()
+    require(gone <= ended, "nobody is forgotten", f"{kind}s {gone}")
 
 
 def _may_be_direct(brain: Supervisor, generation: int) -> bool:

@@ -53,6 +53,15 @@ def _ask_all(server: Server, path: bytes, count: int) -> list[Client]:
     return clients
 
 
+def _idle_clients(server: Server, count: int) -> list[Client]:
+    """Each has been answered once."""
+    clients = [Client(server) for _ in range(count)]
+    for client in clients:
+        client.ask()
+        client.pid()
+    return clients
+
+
 def _listens(server: Server) -> bool:
     """Whether the master itself still holds the listening socket."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -161,10 +170,7 @@ def test_a_stream_ends_at_the_graceful_timeout_and_the_lifespan_after_it(
 def test_a_new_generation_gets_the_idle_clients_of_the_old(start: Start) -> None:
     server = start("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600")
     server.wait_until_ready()
-    idle = [Client(server) for _ in range(16)]
-    for client in idle:
-        client.ask()
-        client.pid()
+    idle = _idle_clients(server, 16)
     old = server.worker_pids()
     assert server.reload() == "done"
     server.wait_for("gone", lambda: not old & server.worker_pids())
@@ -208,10 +214,7 @@ def test_without_a_switchboard_it_does_not_wait_for_them_either(start: Start) ->
         *("-w", "4", "--keep-alive", "600", "--graceful-timeout", "600", "--switchboard", "off")
     )
     server.wait_until_ready()
-    idle = [Client(server) for _ in range(16)]
-    for client in idle:
-        client.ask()
-        client.pid()
+    idle = _idle_clients(server, 16)
     old = server.worker_pids()
     assert server.reload() == "done"  # while all of them are still there
     assert old <= server.worker_pids()
