@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import os
-import select
-import signal
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from time import monotonic
@@ -20,15 +15,13 @@ from typing import Any
 
 import click
 
-from forkserve import memory
-from forkserve.config.contradictions import contradiction
+from forkserve import apart, memory
 from forkserve.config.settings import Settings
 from forkserve.memory import mebibytes
 
 FIT = 0
 UNFIT = 1
 """It can be served, but each worker has to import it by itself."""
-WRONG_SETTINGS = 2
 BROKEN = 3
 
 
@@ -53,9 +46,6 @@ class Report:
 
 def check(settings: Settings, lifespan: bool) -> int:
     """Import the app, print the report, and return the exit code."""
-    if wrong := contradiction(settings):
-        click.echo(f"settings   {wrong}.")
-        return WRONG_SETTINGS
     report = _in_a_process_of_its_own(settings, lifespan)
     _show(report, settings)
     if report.failure:
@@ -64,7 +54,7 @@ def check(settings: Settings, lifespan: bool) -> int:
 
 
 def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
-    answer = _ask_a_child(lambda: asdict(_examine(settings, lifespan)), settings.boot_timeout)
+    answer = apart.ask(lambda: asdict(_examine(settings, lifespan)), settings.boot_timeout)
     if answer.said is not None:
         return Report(**answer.said)
     if not answer.in_time:
@@ -73,36 +63,6 @@ def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
     how = answer.code
     ending = f"was ended by signal {-how}" if how < 0 else f"exited with {how}"
     return Report(failure=f"{settings.app}: the process that imported it {ending}.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a child has said, if anything, and how it ended (negative: by a signal)."""
-
-    said: Any
-    in_time: bool
-    code: int
-
-
-def _ask_a_child(find_out: Callable[[], Any], seconds: float) -> _Answer:
-    """What ``find_out`` returns in a forked child, which is killed if that takes longer."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            with open(writer, "wb") as pipe:
-                pipe.write(json.dumps(find_out()).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        in_time = bool(select.select([pipe.fileno()], [], [], seconds or None)[0])
-        if not in_time:
-            os.kill(pid, signal.SIGKILL)
-        said = pipe.read() if in_time else b""
-    _, status = os.waitpid(pid, 0)
-    return _Answer(json.loads(said) if said else None, in_time, os.waitstatus_to_exitcode(status))
 
 
 # -- in the process that imports the app --------------------------------------------------
@@ -125,7 +85,7 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
     report.after = memory.of_kind("Pss")
     sharing.freeze()
     begin = partial(_begin_like_a_worker, config, lifespan)
-    worker = _ask_a_child(begin, settings.boot_timeout).said
+    worker = apart.ask(begin, settings.boot_timeout).said
     if worker is None:
         report.failure = f"{settings.app}: a worker that was forked from it did not start."
     else:

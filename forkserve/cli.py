@@ -2,98 +2,190 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 
 from forkserve import __version__
-from forkserve.config.settings import Settings, option_fields
-
-
-def _check_app(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    module, _, attribute = value.partition(":")
-    if module.endswith(".py") or "/" in module:
-        name = module.removesuffix(".py").strip("./").replace("/", ".")
-        hint = f'write the module\'s name, "{name}:{attribute or "app"}"'
-        raise click.BadParameter(f'"{value}" is a path; {hint}.')
-    if not module or not attribute:
-        name = module or "demo_app"
-        raise click.BadParameter(
-            f'"{value}" is not "module:attribute"; write for example "{name}:app".'
-        )
-    return value
-
-
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    for field in reversed(option_fields()):
-        shown = field.default is not None and not isinstance(field.default, bool)
-        option: dict[str, Any] = {"default": field.default, "show_default": shown}
-        option |= field.metadata["option"]
-        flags = (*field.metadata["flags"], field.name)
-        command = click.option(*flags, help=field.metadata["help"], **option)(command)
-    return command
-
-
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-@click.command(context_settings=_CONTEXT)
-@click.argument("app", callback=_check_app)
-@_with_settings
-@click.option(
-    "--check-config",
-    is_flag=True,
-    help="Import the app, report like `forkserve check`, and do not serve.",
+from forkserve.config import command_line
+from forkserve.config.command_line import CONTEXT, Grouped, WrongArguments, given_of
+from forkserve.config.reading import (
+    Reading,
+    Sources,
+    WrongSettingsError,
+    known_options,
+    read,
 )
-@click.version_option(__version__, prog_name="forkserve")
-def serve(check_config: bool, **values: Any) -> None:
-    """Serve the ASGI app APP (module:attribute) from several worker processes.
+from forkserve.config.settings import OPTIONS, Option
+from forkserve.config.show import as_toml
+from forkserve.config.uvicorn_options import NoUvicornError
 
-    `forkserve check APP` says whether an app can be served and shared, and what it takes.
+WRONG = 2
+"""The exit code for settings that cannot be used."""
 
-    \b
-    Signals to the master:
-      TERM  stop gracefully          HUP   load the code anew, gracefully
-      INT   stop; twice: at once     TTIN  one worker more
-      QUIT  stop at once             TTOU  one worker fewer
-    """
-    settings = Settings(**values)
-    if check_config:
-        from forkserve import check as checking
+SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
-        code = checking.check(settings, lifespan=False)
-        # An app that cannot be shared is served all the same.
-        sys.exit(checking.FIT if code == checking.UNFIT else code)
-    # Only here: --help and a wrong option need nothing of it.
-    from forkserve.master.main import run
+`forkserve check APP` says whether an app can be served and shared, and what it takes.
 
-    sys.exit(run(settings))
+\b
+Each option may also be given in the environment (FORKSERVE_WORKERS=4) and in a file
+(workers = 4). The command line has the last word, then the environment, then the file.
+
+\b
+Signals to the master:
+  TERM  stop gracefully          HUP   load the code anew, gracefully
+  INT   stop; twice: at once     TTIN  one worker more
+  QUIT  stop at once             TTOU  one worker fewer
+"""
+
+CHECK = """Import APP as a template would, and report: errors, time, memory, what cannot be shared.
+
+\b
+Exit code:
+  0  it can be served, and its workers can be forked from a template
+  1  it can be served, but each worker has to import it by itself
+  2  the settings are wrong
+  3  it cannot be imported or started
+"""
 
 
-@click.command(context_settings=_CONTEXT)
-@click.argument("app", callback=_check_app)
-@click.option("--lifespan", is_flag=True, help="Run the app's lifespan startup and shutdown too.")
-@_with_settings
-def check(lifespan: bool, **values: Any) -> None:
-    """Import APP as a template would, and report: errors, time, memory, what cannot be shared.
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One of the commands: what it is called, says of itself, and takes besides the settings."""
 
-    \b
-    Exit code:
-      0  it can be served, and its workers can be forked from a template
-      1  it can be served, but each worker has to import it by itself
-      2  the settings contradict each other
-      3  it cannot be imported or started
-    """
-    from forkserve import check as checking
+    name: str
+    help: str
+    own: tuple[click.Parameter, ...]
 
-    sys.exit(checking.check(Settings(**values), lifespan))
+    def built(self, options: Mapping[str, Option]) -> click.Command:
+        # What is our own comes first: it is shown in a group without a title of its own.
+        own = [*self.own, _CONFIG]
+        return Grouped(
+            options.values(),
+            name=self.name,
+            help=self.help,
+            params=own,
+            context_settings=CONTEXT,
+        )
+
+
+_CONFIG = click.Option(
+    ["-c", "--config"],
+    metavar="FILE",
+    help="Read settings from this file: a .toml, or a Python file such as a gunicorn.conf.py. "
+    "[default: the first of forkserve.toml, pyproject.toml with a table tool.forkserve, and "
+    "gunicorn.conf.py in the current directory]",
+)
+
+_SERVE = _Command(
+    "forkserve",
+    SERVE,
+    (
+        click.Option(
+            ["--check-config"],
+            is_flag=True,
+            help="Import the app, report like `forkserve check`, and do not serve.",
+        ),
+        click.Option(
+            ["--print-config"],
+            is_flag=True,
+            help="Show every setting, and where its value comes from, and do not serve.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            help="Show the version and exit.",
+            callback=lambda ctx, param, value: _show_version(ctx) if value else None,
+        ),
+    ),
+)
+
+_CHECK = _Command(
+    "forkserve check",
+    CHECK,
+    (
+        click.Option(
+            ["--lifespan"], is_flag=True, help="Run the app's lifespan startup and shutdown too."
+        ),
+    ),
+)
+
+
+def _show_version(ctx: click.Context) -> None:
+    click.echo(f"forkserve, version {__version__}")
+    ctx.exit()
 
 
 def main() -> None:
     """The command ``forkserve``."""
-    if sys.argv[1:2] == ["check"]:
-        check(sys.argv[2:], prog_name="forkserve check")
-    else:
-        serve(prog_name="forkserve")
+    args = sys.argv[1:]
+    try:
+        code = _check(args[1:]) if args[:1] == ["check"] else _serve(args)
+    except click.exceptions.Exit as exc:  # of --help and --version
+        code = exc.exit_code
+    except (WrongArguments, WrongSettingsError) as exc:
+        complain(exc.problems)
+        code = WRONG
+    except NoUvicornError as exc:
+        complain([f"{exc}."])
+        code = WRONG
+    sys.exit(code)
+
+
+def complain(problems: Sequence[str]) -> None:
+    """Say what is wrong, one sentence a line."""
+    if len(problems) == 1:
+        click.echo(f"forkserve: {problems[0]}", err=True)
+        return
+    click.echo(f"forkserve: {len(problems)} things are wrong:", err=True)
+    for problem in problems:
+        click.echo(f"  {problem}", err=True)
+
+
+def _serve(args: Sequence[str]) -> int:
+    own, sources = _sources(_SERVE, args)
+    reading = read(sources, os.environ, without_app=own["print_config"])
+    if own["print_config"]:
+        click.echo(as_toml(reading, known_options()), nl=False)
+        return 0
+    if own["check_config"]:
+        return _check_only(reading)
+    # Only here: --help and a wrong option need nothing of it.
+    from forkserve.master.main import run
+
+    return run(reading)
+
+
+def _check_only(reading: Reading) -> int:
+    from forkserve import check as checking
+
+    code = checking.check(reading.settings, lifespan=False)
+    # An app that cannot be shared is served all the same.
+    return checking.FIT if code == checking.UNFIT else code
+
+
+def _check(args: Sequence[str]) -> int:
+    from forkserve import check as checking
+
+    own, sources = _sources(_CHECK, args)
+    return checking.check(read(sources, os.environ).settings, own["lifespan"])
+
+
+def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool], Sources]:
+    """The command's own switches, and what there is to read. Raises WrongArguments."""
+    options = {option.name: option for option in OPTIONS}
+    if not {"-h", "--help"} & set(args):
+        try:
+            ctx = command_line.parse(command.built(options), command.name, args)
+        except WrongArguments:
+            pass  # it may be one of uvicorn's
+        else:
+            return ctx.params, Sources(given_of(ctx, options), ctx.params["config"] or "")
+    options = known_options()
+    ctx = command_line.parse(command.built(options), command.name, args)
+    return ctx.params, Sources(given_of(ctx, options), ctx.params["config"] or "")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 from forkserve.config.settings import Settings
 
 
-def contradiction(settings: Settings) -> str:
-    """One sentence that says what is wrong and what to do, or an empty string."""
+def contradictions(settings: Settings) -> list[str]:
+    """Sentences that say what is wrong and what to do."""
+    return list(_contradictions(settings))
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.share == "immortal" and settings.preload is False:
-        return "--share immortal shares what a template has imported; leave out --no-preload"
+        yield "--share immortal shares what a template has imported; leave out --no-preload."
     if settings.share == "immortal" and (why_not := _no_immortals()):
-        return f"--share immortal is not possible here: {why_not}; leave it out"
+        yield f"--share immortal is not possible here: {why_not}; leave it out."
     if settings.switchboard == "on" and sys.platform != "linux":
-        return "--switchboard on needs Linux (epoll(7)); leave it out"
+        yield "--switchboard on needs Linux (epoll(7)); leave it out."
     if settings.max_requests_jitter and not settings.max_requests:
-        return "--max-requests-jitter adds to --max-requests; give that too"
-    return ""
+        yield "--max-requests-jitter adds to --max-requests; give that too."
 
 
 def _no_immortals() -> str:

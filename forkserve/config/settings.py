@@ -1,240 +1,301 @@
-"""Every setting, declared once.
+"""Every setting of forkserve's own, declared once.
 
-A setting is a field of :class:`Settings`; its metadata holds what the command line
-needs. Adding one is adding a field.
+A setting is a field of :class:`Settings`; its metadata holds the rest of its declaration. From
+that come the command line, the environment variable, the name in a file, ``--print-config`` and
+the README's tables. Adding a setting is adding a field. What uvicorn can be told besides comes
+from uvicorn itself: see :mod:`forkserve.config.uvicorn_options`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
-
-import click
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import Enum
+from typing import Any
 
 from forkserve.config.bind import Bind, parse_bind
-from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
-
-T = TypeVar("T")
-
-
-def _checked(
-    parse: Callable[[str], T], value: Any, ctx: click.Context, param: click.Parameter
-) -> T:
-    """``parse(value)``; what it complains about is told as click tells it."""
-    try:
-        return parse(str(value))
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), ctx, param) from exc
-
-
-def _one(parse: Callable[[str], T]) -> Callable[..., T | None]:
-    """Reads an option that is given once or not at all."""
-    return lambda ctx, param, value: None if value is None else _checked(parse, value, ctx, param)
+from forkserve.config.kinds import (
+    Kind,
+    choice,
+    directory,
+    many,
+    seconds,
+    size,
+    switch,
+    text,
+    whole,
+)
+from forkserve.config.values import parse_app, parse_function, parse_path, parse_worker_env
 
 
-def _several(parse: Callable[[str], T]) -> Callable[..., tuple[T, ...]]:
-    """Reads an option that may be given several times."""
-    return lambda ctx, param, values: tuple(_checked(parse, v, ctx, param) for v in values)
+class Group(Enum):
+    """Where a setting stands in ``--help`` and in the README."""
+
+    APP = "The app"
+    SOCKETS = "Sockets"
+    WORKERS = "Workers"
+    START = "Start"
+    CONNECTIONS = "Connections"
+    RECYCLING = "Recycling"
+    LOGS = "Logs"
+    UVICORN = "Passed to uvicorn"
 
 
-def setting(default: Any, *flags: str, help: str, **option: Any) -> Any:
-    """A field of :class:`Settings` with its command line option."""
-    return field(default=default, metadata={"flags": flags, "help": help, "option": option})
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The declaration of one setting."""
+
+    name: str
+    """In a file, and the parameter of :func:`forkserve.run`."""
+
+    flags: tuple[str, ...]
+    off: tuple[str, ...]
+    """The flags that switch it off."""
+
+    kind: Kind
+    default: Any
+    help: str
+    group: Group
+
+    otherwise: str = ""
+    """What happens by default, where the default value does not say it."""
+
+    secret: bool = False
+    """Its value is never shown."""
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"FORKSERVE_{self.name.upper()}"
 
 
-_SECONDS = {"type": click.FloatRange(min=0), "metavar": "SECONDS"}
+def setting(
+    default: Any,
+    *flags: str,
+    kind: Kind,
+    group: Group,
+    help: str,
+    off: tuple[str, ...] = (),
+    otherwise: str = "",
+) -> Any:
+    """A field of :class:`Settings` with its declaration."""
+    declared = {"flags": flags, "kind": kind, "group": group, "help": help}
+    return field(default=default, metadata=declared | {"off": off, "otherwise": otherwise})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user wants. Times in seconds."""
+    """What the user wants. Times in seconds, sizes in bytes."""
 
-    app: str
-    """``module:attribute``."""
-
-    workers: int = setting(
-        1,
-        "-w",
-        "--workers",
-        type=click.IntRange(1, 512),
-        help="How many workers to keep ready.",
+    app: str = setting(
+        "",
+        kind=text("MODULE:ATTRIBUTE", parse_app),
+        group=Group.APP,
+        help="What to serve. On the command line it stands alone: the argument APP.",
+    )
+    app_dir: str = setting(
+        ".",
+        "--app-dir",
+        kind=directory(),
+        group=Group.APP,
+        help="Look for APP here first.",
+    )
+    factory: bool = setting(
+        False,
+        "--factory",
+        kind=switch(),
+        group=Group.APP,
+        help="APP is a function that returns the app.",
     )
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),),
         "-b",
         "--bind",
-        type=str,
-        callback=_several(parse_bind),
-        metavar="HOST:PORT",
-        multiple=True,
-        help="Address to listen on: HOST:PORT, :PORT (every interface), [IPV6]:PORT; port 0 "
+        kind=many(text("HOST:PORT", parse_bind), split=","),
+        group=Group.SOCKETS,
+        help="Address to listen on: HOST:PORT, :PORT (every IPv4 interface), [IPV6]:PORT; port 0 "
         "takes a free one. May be given several times.",
     )
-    timeout: float = setting(
-        30.0,
-        "--timeout",
-        help="Kill and replace a worker whose event loop has not turned for so long, with its "
-        "stacks in the log; 0: never.",
-        **_SECONDS,
+    workers: int = setting(
+        1,
+        "-w",
+        "--workers",
+        kind=whole(1, 512),
+        group=Group.WORKERS,
+        help="How many workers to keep ready, 1 to 512.",
     )
-    boot_timeout: float = setting(
-        120.0,
-        "--boot-timeout",
-        help="Kill a worker, or a template, that is not ready after so long; 0: never.",
-        **_SECONDS,
-    )
-    graceful_timeout: float = setting(
-        30.0,
-        "--graceful-timeout",
-        help="How long a leaving worker may take to finish its requests.",
-        **_SECONDS,
-    )
-    keep_alive: float = setting(
-        5.0,
-        "--keep-alive",
-        help="Close a connection that has been idle for so long, and up to two seconds more; "
-        "below 2 to the point; at the switchboard a second more.",
-        **_SECONDS,
-    )
-    header_timeout: float = setting(
-        10.0,
-        "--header-timeout",
-        help="Close a connection on which the head of a request is not complete after so long; "
-        "0: never.",
-        **_SECONDS,
-    )
-    max_header_size: int = setting(
-        64 * 1024,
-        "--max-header-size",
-        type=str,
-        callback=_one(parse_size),
-        metavar="SIZE",
-        help="Refuse a request whose head is longer (16K, 1M); 0: no limit.",
-    )
-    worker_concurrency: int = setting(
+    spares: int = setting(
         0,
-        "--worker-concurrency",
-        type=click.IntRange(min=0),
-        help="How many requests a worker may have in flight; while it has so many, new connections "
-        "wait for whichever worker is free first; 0: any number.",
-    )
-    switchboard: str = setting(
-        "auto",
-        "--switchboard",
-        type=click.Choice(["auto", "on", "off"]),
-        help="Whether idle keep-alive connections wait at a switchboard, from which any free "
-        "worker takes the next request: while handlers are slow (auto), always, or never.",
+        "--spares",
+        kind=whole(0, 512),
+        group=Group.WORKERS,
+        help="How many more workers to keep ready that accept nothing until one dies.",
     )
     surge: int | None = setting(
         None,
         "--surge",
-        type=click.IntRange(1, 512),
-        help="How many workers above --workers may live while they are replaced. "
-        "[default: a quarter of the workers, at least 1]",
+        kind=whole(1, 512),
+        group=Group.WORKERS,
+        help="How many workers above --workers may live while a reload or recycling replaces them.",
+        otherwise="a quarter of the workers, at least 1",
+    )
+    timeout: float = setting(
+        30.0,
+        "-t",
+        "--timeout",
+        kind=seconds(),
+        group=Group.WORKERS,
+        help="Kill and replace a worker whose event loop has not turned for so long, with its "
+        "stacks in the log; 0: never.",
+    )
+    graceful_timeout: float = setting(
+        30.0,
+        "--graceful-timeout",
+        kind=seconds(),
+        group=Group.WORKERS,
+        help="How long a leaving worker may take to finish its requests.",
+    )
+    worker_env: tuple[tuple[str, str], ...] = setting(
+        (),
+        "--worker-env",
+        kind=many(text("NAME=VALUE", parse_worker_env, "=".join)),
+        group=Group.WORKERS,
+        help="Set in each worker's environment, with {slot}, {worker_id} and {generation} filled "
+        "in. May be given several times.",
+    )
+    boot_timeout: float = setting(
+        120.0,
+        "--boot-timeout",
+        kind=seconds(),
+        group=Group.START,
+        help="Kill a worker, or a template, that is not ready after so long; 0: never.",
     )
     preload: bool | None = setting(
         None,
-        "--preload/--no-preload",
-        help="Import the app once, in a template that forks the workers, whatever is found in it "
-        "(--preload), or in each worker (--no-preload). [default: in a template, if nothing is "
-        "found in it that cannot be shared]",
+        "--preload",
+        off=("--no-preload",),
+        kind=switch(),
+        group=Group.START,
+        help="Import the app in a template that forks the workers, whatever is found in it, or in "
+        "each worker.",
+        otherwise="in a template, if nothing is found that cannot be shared",
     )
     share: str = setting(
         "frozen",
         "--share",
-        type=click.Choice(["frozen", "immortal"]),
+        kind=choice("frozen", "immortal"),
+        group=Group.START,
         help="How the template's memory stays shared: kept from the garbage collector, or from "
         "reference counting too (Python 3.12 or newer).",
     )
     warmup: str | None = setting(
         None,
         "--warmup",
-        callback=_one(parse_function),
-        metavar="MODULE:FUNCTION",
-        help="Call this after the import, in the template if there is one: to load models, say.",
+        kind=text("MODULE:FUNCTION", parse_function),
+        group=Group.START,
+        help="Call this after the import, in the template if there is one: to load a model, say.",
     )
     warm_path: tuple[str, ...] = setting(
         (),
         "--warm-path",
-        type=str,
-        callback=_several(parse_path),
-        metavar="PATH",
-        multiple=True,
-        help="Have the app answer GET PATH a few times after the import, before its lifespan "
-        "and without a socket: first requests are faster then, and workers smaller. May be "
-        "given several times.",
+        kind=many(text("PATH", parse_path)),
+        group=Group.START,
+        help="Have the app answer GET PATH five times after the import, before its lifespan and "
+        "without a socket: first requests are faster then, and workers smaller. May be given "
+        "several times.",
     )
     ready_path: str | None = setting(
         None,
         "--ready-path",
-        callback=_one(parse_path),
-        metavar="PATH",
+        kind=text("PATH", parse_path),
+        group=Group.START,
         help="A worker is ready only once its own app has answered GET PATH with 2xx or 3xx.",
     )
-    worker_env: tuple[tuple[str, str], ...] = setting(
-        (),
-        "--worker-env",
-        type=str,
-        callback=_several(parse_worker_env),
-        metavar="NAME=VALUE",
-        multiple=True,
-        help="Set in each worker's environment, with {slot}, {worker_id} and {generation} filled "
-        "in; may be given several times.",
+    keep_alive: float = setting(
+        5.0,
+        "--keep-alive",
+        kind=seconds(),
+        group=Group.CONNECTIONS,
+        help="Close a connection that has been idle for so long, and up to two seconds more: such "
+        "connections are looked at once a second. Below 2 to the point; at the switchboard up to "
+        "a second more.",
     )
-    spares: int = setting(
+    header_timeout: float = setting(
+        10.0,
+        "--header-timeout",
+        kind=seconds(),
+        group=Group.CONNECTIONS,
+        help="Close a connection on which the head of a request is not complete after so long; "
+        "0: never.",
+    )
+    max_header_size: int = setting(
+        64 * 1024,
+        "--max-header-size",
+        kind=size(),
+        group=Group.CONNECTIONS,
+        help="Refuse a request whose head is longer, with 431; 0: no limit.",
+    )
+    worker_concurrency: int = setting(
         0,
-        "--spares",
-        type=click.IntRange(0, 512),
-        help="How many more workers to keep ready that accept nothing until one dies.",
+        "--worker-concurrency",
+        kind=whole(),
+        group=Group.CONNECTIONS,
+        help="How many requests a worker may have in flight; while it has so many, new connections "
+        "wait in the kernel's queue for whichever worker is free first; 0: any number.",
+    )
+    switchboard: str = setting(
+        "auto",
+        "--switchboard",
+        kind=choice("auto", "on", "off"),
+        group=Group.CONNECTIONS,
+        help="Whether idle keep-alive connections wait at the switchboard, from which any free "
+        "worker takes the next request: while handlers are slow (auto), always, or never.",
     )
     max_requests: int = setting(
         0,
         "--max-requests",
-        type=click.IntRange(min=0),
+        kind=whole(),
+        group=Group.RECYCLING,
         help="Recycle a worker after so many requests, its replacement first; 0: never.",
     )
     max_requests_jitter: int = setting(
         0,
         "--max-requests-jitter",
-        type=click.IntRange(min=0),
+        kind=whole(),
+        group=Group.RECYCLING,
         help="Add up to so many at random to --max-requests, for each worker anew.",
     )
     max_rss: int = setting(
         0,
         "--max-rss",
-        type=str,
-        callback=_one(parse_size),
-        metavar="SIZE",
-        help="Recycle a worker that uses more memory (512M, 2G), its replacement first; what it "
+        kind=size(),
+        group=Group.RECYCLING,
+        help="Recycle a worker that uses more memory, such as 512M, its replacement first; what it "
         "shares counts by its share; 0: never.",
     )
     max_lifetime: float = setting(
         0.0,
         "--max-lifetime",
-        help="Recycle a worker that has been ready for so long, its replacement first; 0: never.",
-        **_SECONDS,
+        kind=seconds(),
+        group=Group.RECYCLING,
+        help="Recycle a worker that has been ready for so long, up to a tenth less at random, its "
+        "replacement first; 0: never.",
     )
     log_level: str = setting(
         "info",
         "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+        kind=choice("debug", "info", "warning", "error", "critical"),
+        group=Group.LOGS,
         help="Leave out what is less important.",
     )
-    app_dir: str = setting(
-        ".",
-        "--app-dir",
-        type=click.Path(exists=True, file_okay=False),
-        help="Look for APP here first.",
-    )
-    factory: bool = setting(
-        False,
-        "--factory",
-        is_flag=True,
-        help="APP is a function that returns the app.",
-    )
+    uvicorn: Mapping[str, Any] = field(default_factory=dict)
+    """What uvicorn.Config is given besides, by its own names."""
 
 
-def option_fields() -> list[Field[Any]]:
-    """The settings that are command line options, in order."""
-    return [f for f in fields(Settings) if "flags" in f.metadata]
+def _declared(one: Field[Any]) -> Option:
+    default = None if one.default is MISSING else one.default
+    return Option(name=one.name, default=default, **one.metadata)
+
+
+OPTIONS: tuple[Option, ...] = tuple(_declared(f) for f in fields(Settings) if "kind" in f.metadata)
+"""forkserve's own, in the order in which they are shown."""

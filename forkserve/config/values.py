@@ -1,4 +1,4 @@
-"""Small values as the user writes them: sizes, environment variables, functions, paths."""
+"""Small values as the user writes them: sizes, environment variables, apps, functions, paths."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def parse_worker_env(text: str) -> tuple[str, str]:
 def filled_in(value: str, numbers: dict[str, int]) -> str:
     """``value`` with its places filled in. Raises KeyError for one that is unknown."""
     return value.format_map(numbers)
+
+
+def parse_app(text: str) -> str:
+    """``module:attribute``, checked for its form only."""
+    module, _, attribute = text.partition(":")
+    if module.endswith(".py") or "/" in module:
+        name = module.removesuffix(".py").strip("./").replace("/", ".")
+        hint = f'write the module\'s name, "{name}:{attribute or "app"}"'
+        raise ValueError(f'"{text}" is a path; {hint}.')
+    if not module or not attribute:
+        name = module or "demo_app"
+        raise ValueError(f'"{text}" is not "module:attribute"; write for example "{name}:app".')
+    return text
 
 
 def parse_function(text: str) -> str:

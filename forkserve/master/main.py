@@ -36,7 +36,7 @@ from forkserve.channel import (
     Trouble,
     Unfit,
 )
-from forkserve.config.contradictions import contradiction
+from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
@@ -60,12 +60,12 @@ LONGEST_WAIT = 3600.0
 """Seconds. Some selectors refuse an endless float."""
 
 
-def run(settings: Settings) -> int:
+def run(reading: Reading) -> int:
     """Serve until stopped. Returns the exit code of the process."""
+    settings = reading.settings
     logbook.configure(settings.log_level)
-    if refusal := contradiction(settings):
-        logbook.to_stderr(refusal)
-        return 2
+    for note in reading.notes:
+        logbook.log.warning("%s", note)
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")

@@ -14,6 +14,13 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # it is an extra of uvicorn's
+    _KNOWN: tuple[type, ...] = (H11Protocol,)
+else:
+    _KNOWN = (H11Protocol, HttpToolsProtocol)
+
 LINE_END = b"\r\n\r\n"
 REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -81,6 +88,35 @@ def _in_head_of_h11(protocol: Any) -> bool:
     return protocol.cycle is None or (
         connection.their_state is h11.IDLE and connection.trailing_data[0] != b""
     )
+
+
+def can_be_read(base: Any) -> bool:
+    """Whether it can be told from a connection of this class where it stands: in a head, in a
+    body, or between two requests."""
+    return issubclass(base, _KNOWN)
+
+
+def opened(base: Any, heads: Heads) -> Any:
+    """A protocol class that cannot be read, with the first data of a connection told to
+    ``heads`` in place of a head: a request cannot be seen to arrive, but a client that is silent
+    can."""
+
+    class Opened(base):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if transport.get_protocol() is not self:  # what comes goes to another from now on
+                heads.complete(self)
+
+        def data_received(self, data: bytes) -> None:
+            heads.complete(self)
+            super().data_received(data)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            heads.lost(self)
+            super().connection_lost(exc)
+
+    Opened.__name__ = Opened.__qualname__ = base.__name__
+    return Opened
 
 
 def guarded(base: Any, heads: Heads, now: Callable[[], float]) -> Any:

@@ -33,9 +33,12 @@ BOOT_FAILED = 3
 def load(settings: Settings) -> uvicorn.Config:
     """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
     logs.configure(settings.log_level)
-    app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
     try:
-        config = _uvicorn_config(app, settings)
+        config = _uvicorn_config(settings)  # reads the environment file, which the app may need
+    except (Exception, SystemExit) as exc:
+        raise BootError(explain(exc, "uvicorn refused its settings")) from exc
+    config.app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
+    try:
         config.load()
         config.get_loop_factory()  # imports the event loop, which else each worker does
     except (Exception, SystemExit) as exc:
@@ -107,16 +110,19 @@ def _answer_some(app: Any, paths: Sequence[str]) -> None:
                 return
 
 
-def _uvicorn_config(app: Any, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        log_level=None,
+def _uvicorn_config(settings: Settings) -> uvicorn.Config:
+    passed_on = dict(settings.uvicorn)
+    if headers := passed_on.pop("headers", None):
+        passed_on["headers"] = [tuple(header.split(":", 1)) for header in headers]
+    own: dict[str, Any] = {
+        "log_config": None,
+        "log_level": None,
         # h11's own limit: --max-header-size is the same with every parser.
-        h11_max_incomplete_event_size=1 << 62,
-        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # call_later takes floats
-        workers=1,
-    )
+        "h11_max_incomplete_event_size": 1 << 62,
+        "timeout_keep_alive": settings.keep_alive,
+        "workers": 1,
+    }
+    return uvicorn.Config(settings.app, **passed_on | own)
 
 
 def _give_up(job: Job, failure: BootFailure) -> int:

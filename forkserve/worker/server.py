@@ -21,7 +21,7 @@ from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
 from forkserve.worker import asking, lifeline
 from forkserve.worker.acceptor import Acceptor
-from forkserve.worker.heads import Heads, guarded
+from forkserve.worker.heads import Heads, can_be_read, guarded, opened
 from forkserve.worker.keep_alive import FINEST, Timers
 from forkserve.worker.limit import Limit
 from forkserve.worker.parking import Outbox, Parking
@@ -158,7 +158,12 @@ class WorkerServer(uvicorn.Server):
 
     def _accept(self) -> None:
         """Take connections from the master's sockets, as they come."""
-        protocol_class = guarded(self.config.http_protocol_class, self._heads, monotonic)
+        readable = can_be_read(self.config.http_protocol_class)
+        if readable:
+            protocol_class = guarded(self.config.http_protocol_class, self._heads, monotonic)
+        else:
+            protocol_class = opened(self.config.http_protocol_class, self._heads)
+            self._timers = None
         make = functools.partial(
             protocol_class,
             config=self.config,
@@ -168,10 +173,10 @@ class WorkerServer(uvicorn.Server):
         )
         settings = self._job.settings
         listeners: list[Any] = list(self._sockets)
-        if self._job.exchange is not None and self.config.ssl is None:
+        if self._job.exchange is not None and self.config.ssl is None and readable:
             listeners.append(Outbox(self._job.exchange.outbox))
             self._begin_to_park(self._job.exchange, protocol_class)
-        elif self._job.exchange is not None:
+        elif self._job.exchange is not None and readable:
             self._job.channel.send(Encrypted())
         self._acceptor = Acceptor(
             listeners,

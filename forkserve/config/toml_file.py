@@ -1,0 +1,65 @@
+"""Settings from a TOML file: one of their own, or a table of pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+from forkserve.config.given import Found, Given
+
+TABLE = ("tool", "forkserve")
+"""Where they stand in pyproject.toml."""
+
+
+def has_settings(path: str) -> bool:
+    """Whether ``path``, a pyproject.toml, has a table for us; one that is broken may have."""
+    try:
+        with open(path, "rb") as file:
+            return "forkserve" in tomllib.load(file).get("tool", {})
+    except OSError:
+        return False
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        with open(path, errors="replace") as lines:
+            return any(re.match(r"\s*\[\s*tool\.forkserve\b", line) for line in lines)
+
+
+def from_toml(path: str, shown: str) -> Found:
+    """``shown`` is how the user calls ``path``."""
+    found = Found()
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+        content: Any = tomllib.loads(text)
+    except OSError as exc:
+        found.problems.append(f"{shown}: cannot be read ({exc.strerror}).")
+        return found
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        found.problems.append(f"{shown}: is no valid TOML: {exc}.")
+        return found
+    table: tuple[str, ...] = ()
+    if path.endswith("pyproject.toml"):
+        table = TABLE
+        content = content.get("tool", {}).get("forkserve", {})
+    for key, value in content.items():
+        line = _line_of(text, table, key)
+        found.given.append(
+            Given(key.replace("-", "_"), value, f"{shown}:{line}" if line else shown)
+        )
+    return found
+
+
+def _line_of(text: str, table: tuple[str, ...], key: str) -> int:
+    """The line on which a key of that table is given; 0 if it cannot be told.
+
+    tomllib keeps no places; what is looked for is how people write it.
+    """
+    now: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            now = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+            if now == (*table, key):
+                return number
+        elif now == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
+            return number
+    return 0
