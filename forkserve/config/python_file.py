@@ -71,7 +71,7 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
         return {"problem": _explain(exc, path, shown)}
     values, functions = {}, []
     for name, value in vars(module).items():
-        if name.startswith("_") or isinstance(value, ModuleType):
+        if name.startswith("_") or isinstance(value, ModuleType) or _is_a_class(value, name):
             continue
         if isinstance(value, FunctionType):
             functions.append(name)
@@ -89,6 +89,11 @@ def _explain(exc: BaseException, path: str, shown: str) -> str:
     line = f":{frames[-1].lineno}" if frames else ""
     said = f": {exc}" if str(exc) else ""
     return f"{shown}{line}: {type(exc).__name__}{said}."
+
+
+def _is_a_class(value: object, name: str) -> bool:
+    """Whether it was imported or defined for the file's own use, and not given as a value."""
+    return isinstance(value, type) and value.__name__ == name
 
 
 def _plain(value: object) -> object:

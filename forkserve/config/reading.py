@@ -156,7 +156,7 @@ class _Merge:
                 self._problems.append(f"{exc}.")
         option = self._options.get(given.name)
         if option is None:
-            self._problems.append(f"{_where(given)}: {self._unknown(given.name)}")
+            self._problems.append(f"{given.place}: {self._unknown(given.name)}")
         return option
 
     def _unknown(self, name: str) -> str:
