@@ -404,6 +404,14 @@ class Logbook:
         )
 
     @tell.register
+    def _(self, what: note.ReloadRefused) -> None:
+        log.error(
+            "reload failed: generation %d keeps serving, with the settings that it has. %s",
+            what.serving,
+            _reason(what.failure),
+        )
+
+    @tell.register
     def _(self, what: note.FirstBootFailed) -> None:
         log.critical("cannot start %s. %s", self._app, _reason(what.failure))
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkserve.supervisor.state import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,16 @@ class Started(Event):
 @dataclass(frozen=True, slots=True)
 class ReloadRequested(Event):
     """Replace every worker by one with the code that is on disk now (SIGHUP)."""
+
+    policy: Policy | None = None
+    """What to decide by from then on, if the new generation can serve; None: as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRejected(Event):
+    """A reload was asked for, and the settings cannot be used."""
+
+    failure: BootFailure
 
 
 @dataclass(frozen=True, slots=True)

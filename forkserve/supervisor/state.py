@@ -208,6 +208,9 @@ class State:
     newest: int = 0
     """The highest generation number given so far."""
 
+    proposed: Policy | None = None
+    """What to decide by once the generation on trial is accepted."""
+
     deaths_in_trial: int = 0
     """Processes of the trial that something killed before they were ready."""
 

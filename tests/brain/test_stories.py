@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from forkserve.supervisor import Phase
+from forkserve.supervisor import Phase, Policy
+from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import (
     AllReady,
     BackingOff,
@@ -19,6 +20,7 @@ from forkserve.supervisor.actions import (
     LivenessExcused,
     ReloadBegins,
     ReloadDone,
+    ReloadRefused,
     Scaled,
     ScaleRefused,
     Stopped,
@@ -50,6 +52,7 @@ from tests.brain.story import (
     ready,
     refused,
     reload,
+    reload_with,
     resumed,
     serving,
     start,
@@ -462,6 +465,61 @@ def test_a_canary_that_ends_by_its_own_fault_gets_one_try() -> None:
         at(10.1, born(2)),
         at(10.2, exits(2, 1), WorkerGone, GenerationDropped),
     )
+
+
+def test_a_reload_with_other_settings_scales_once_they_can_be_served() -> None:
+    story = serving(2).tell(
+        at(10.0, reload_with(Policy(workers=3)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(
+            11.0, ready(3), Scaled, GenerationAccepted, WorkerServes, fork(4, 2), fork(5, 2, slot=4)
+        ),
+    )
+    assert story.brain.state.target == 3
+
+
+def test_what_a_broken_reload_wanted_is_forgotten() -> None:
+    story = serving(2).tell(
+        at(10.0, reload_with(Policy(workers=3, timeout=5.0)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(11.0, boot_fails(3), GenerationDropped),
+        at(11.1, exits(3, 3), WorkerGone),
+    )
+    assert (story.brain.state.target, story.brain.policy.timeout) == (2, 30.0)
+
+
+def test_the_canary_is_given_the_time_that_its_own_settings_grant() -> None:
+    serving(1, boot_timeout=20, timeout=0).tell(
+        at(10.0, reload_with(Policy(boot_timeout=50.0, timeout=0)), ReloadBegins, fork(2, 2)),
+        at(10.1, born(2)),
+        at(60.0, alarm(), WorkerOverdue, dump(2), GenerationDropped),
+    )
+
+
+def test_scaling_by_hand_outlives_a_reload_that_asks_for_nothing_else() -> None:
+    story = serving(1).tell(
+        at(5.0, ttin, Scaled, fork(2)),
+        at(5.1, born(2)),
+        at(6.0, ready(2), WorkerServes),
+        at(10.0, reload_with(Policy(workers=1)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(
+            11.0,
+            ready(3),
+            GenerationAccepted,
+            WorkerServes,
+            drain(1),
+            WorkerLeaves,
+            fork(4, 2),
+        ),
+    )
+    assert story.brain.state.target == 2
+
+
+def test_wrong_settings_change_nothing() -> None:
+    rejected = on.SettingsRejected(10.0, FAILURE)
+    story = serving(2).tell(at(10.0, lambda _: rejected, ReloadRefused))
+    assert story.last(ReloadRefused).serving == 1
 
 
 # -- one thing in the middle of another -----------------------------------------------
