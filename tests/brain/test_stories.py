@@ -471,9 +471,7 @@ def test_a_reload_with_other_settings_scales_once_they_can_be_served() -> None:
     story = serving(2).tell(
         at(10.0, reload_with(Policy(workers=3)), ReloadBegins, fork(3, 2)),
         at(10.1, born(3)),
-        at(
-            11.0, ready(3), Scaled, GenerationAccepted, WorkerServes, fork(4, 2), fork(5, 2, slot=4)
-        ),
+        at(11.0, ready(3), Scaled, GenerationAccepted, WorkerServes, fork(4, 2)),
     )
     assert story.brain.state.target == 3
 
