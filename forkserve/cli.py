@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
@@ -158,7 +159,7 @@ def _serve(args: Sequence[str]) -> int:
     # Only here: --help and a wrong option need nothing of it.
     from forkserve.master.main import run
 
-    return run(reading)
+    return run(reading, partial(read, sources, os.environ))
 
 
 def _check_only(reading: Reading) -> int:

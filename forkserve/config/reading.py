@@ -40,13 +40,13 @@ class Reading:
     """The settings, and how they came to be."""
 
     settings: Settings
-    places: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)
     """By a setting's name where its value was given; what is not in it has its default."""
 
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What was given and has no effect, and why."""
 
-    file: str
+    file: str = ""
     """The file that was read, as the user would call it; empty if none was."""
 
     def value(self, option: Option) -> Any:

@@ -32,11 +32,21 @@ class Nursery:
         listeners: Sequence[Listener],
         exchange: Exchange | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings = {0: settings}
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+
+    def use(self, settings: Settings, since: int, serving: int) -> None:
+        """Make what belongs to the generation ``since``, or a later one, by these settings.
+
+        Besides, only the generation ``serving`` is made of any more.
+        """
+        self._settings = {serving: self._settings_of(serving), since: settings}
+
+    def _settings_of(self, generation: int) -> Settings:
+        return self._settings[max(since for since in self._settings if since <= generation)]
 
     def fork(self, wanted: Fork) -> WorkerChild:
         """A new worker, which will import the app itself.
@@ -100,7 +110,7 @@ class Nursery:
             wanted.worker_id,
             wanted.generation,
             wanted.slot,
-            self._settings,
+            self._settings_of(wanted.generation),
             [listener.socket for listener in self._listeners],
             channel,
             row,
@@ -121,7 +131,7 @@ class Nursery:
 
             errand = main.Errand(
                 wanted.generation,
-                self._settings,
+                self._settings_of(wanted.generation),
                 [listener.socket for listener in self._listeners],
                 channel,
                 self._scoreboard,
@@ -141,7 +151,8 @@ class Nursery:
         def life() -> NoReturn:
             from forkserve.switchboard import main
 
-            graceful = self._settings.graceful_timeout
+            newest = self._settings[max(self._settings)]
+            graceful = newest.graceful_timeout
             main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
 
         return life

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import singledispatchmethod
 from time import monotonic
 
+from forkserve.config.reading import Reading
+from forkserve.config.settings import Settings, changed
 from forkserve.master import signals
 from forkserve.master.kernel import process_state
 from forkserve.scoreboard import Snapshot
@@ -124,6 +126,16 @@ class Logbook:
                 "holds plaintext ones only"
             )
         self._said_encrypted = True
+
+    def read_anew(self, reading: Reading, old: Settings) -> None:
+        """For a reload. What has changed and cannot take effect is said."""
+        for warning in reading.notes:
+            log.warning("%s", warning)
+        if fixed := [o.name for o in changed(reading.settings, old) if o.fixed]:
+            log.warning(
+                "reload: %s cannot be changed while the master runs, and is as before; restart it",
+                " and ".join(fixed),
+            )
 
     def trouble(self, person: Person, what: str) -> None:
         """Somebody meets a difficulty, and says which in the words that follow its name."""

@@ -15,7 +15,9 @@ import selectors
 import signal
 import sys
 from collections import deque
-from functools import singledispatchmethod
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, singledispatchmethod
 from time import monotonic
 
 from forkserve.channel import (
@@ -37,7 +39,7 @@ from forkserve.channel import (
     Unfit,
 )
 from forkserve.config.reading import Reading
-from forkserve.config.settings import Settings
+from forkserve.config.settings import Settings, with_what_is_fixed
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
@@ -45,6 +47,7 @@ from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChi
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -60,8 +63,11 @@ LONGEST_WAIT = 3600.0
 """Seconds. Some selectors refuse an endless float."""
 
 
-def run(reading: Reading) -> int:
-    """Serve until stopped. Returns the exit code of the process."""
+def run(reading: Reading, reread: Reread | None = None) -> int:
+    """Serve until stopped. Returns the exit code of the process.
+
+    ``reread`` reads the settings anew for a reload; without it they stay as they are.
+    """
     settings = reading.settings
     logbook.configure(settings.log_level)
     for note in reading.notes:
@@ -76,7 +82,8 @@ def run(reading: Reading) -> int:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        policy = partial(policy_of, can_adopt=can_adopt)
+        master = Master(settings, policy, listeners, Posix(), reread)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -108,13 +115,23 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy_of: Callable[[Settings], Policy],
+        listeners: list[Listener],
+        kernel: Kernel,
+        reread: Reread | None = None,
     ) -> None:
         self._settings = settings
+        self._policy_of = policy_of
+        policy = policy_of(settings)
+        self._reread = reread
+        self._rereading: Rereading | None = None
         self._listeners = listeners
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
-        self._scoreboard = Scoreboard(policy.slots)
+        self._rows = policy.slots
+        self._scoreboard = Scoreboard(self._rows)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
         if policy.switchboard:
@@ -192,13 +209,60 @@ class Master:
             case signal.SIGHUP if self._terminal.gone:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
-                self._handle(on.ReloadRequested(now))
+                self._reload()
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
                 self._handle(on.ScaleRequested(now, -1))
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
+
+    # -- a reload ---------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Read the settings again, and then have the supervisor bring the new code."""
+        if self._rereading is not None:
+            self._rereading.outdated = True
+        elif self._reread is None:
+            self._handle(on.ReloadRequested(monotonic()))
+        else:
+            self._begin_rereading(self._reread)
+
+    def _begin_rereading(self, reread: Reread) -> None:
+        try:
+            self._rereading = Rereading(self._kernel, reread)
+        except OSError as exc:
+            failure = on.BootFailure(f"The settings could not be read: {exc.strerror}.")
+            self._handle(on.SettingsRejected(monotonic(), failure))
+        else:
+            self._selector.register(self._rereading, selectors.EVENT_READ, self._hear_settings)
+
+    def _hear_settings(self) -> None:
+        rereading = self._rereading
+        if rereading is None or not rereading.is_complete():
+            return
+        self._selector.unregister(rereading)
+        rereading.close()
+        self._rereading = None
+        if rereading.outdated:
+            self._reload()
+            return
+        match rereading.result():
+            case Reading() as reading:
+                self._reload_with(reading)
+            case failure:
+                self._handle(on.SettingsRejected(monotonic(), failure))
+
+    def _reload_with(self, reading: Reading) -> None:
+        self._logbook.read_anew(reading, self._settings)
+        settings = with_what_is_fixed(reading.settings, self._settings)
+        policy = self._policy_of(settings)
+        # The rows of the scoreboard have been counted at the start.
+        surge = policy.surge - max(0, policy.slots - self._rows)
+        policy = replace(policy, surge=surge, seed=self._supervisor.policy.seed)
+        supervisor = self._supervisor
+        self._nursery.use(settings, supervisor.next_generation(), supervisor.state.current)
+        self._handle(on.ReloadRequested(monotonic(), policy))
 
     def _hear(self, child: Child) -> None:
         """A child has said something, or its end of the channel is closed."""
@@ -478,6 +542,8 @@ class Master:
         return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
 
     def _close(self) -> None:
+        if self._rereading is not None:
+            self._rereading.close()
         self._selector.close()
         self._signals.close()
         self._terminal.close()

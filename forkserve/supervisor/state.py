@@ -113,7 +113,8 @@ class Policy:
     @property
     def slots(self) -> int:
         """How many processes there can be at most, those that are leaving included."""
-        return 2 * (self.most_workers + self.spares) + self.surge + 1
+        surge = max(self.surge, self.most_workers // 4)  # which a reload may ask for
+        return 2 * (self.most_workers + self.spares) + surge + 1
 
 
 @dataclass(slots=True)

@@ -113,7 +113,7 @@ def _answer_some(app: Any, paths: Sequence[str]) -> None:
 def _uvicorn_config(settings: Settings) -> uvicorn.Config:
     passed_on = dict(settings.uvicorn)
     if headers := passed_on.pop("headers", None):
-        passed_on["headers"] = [tuple(header.split(":", 1)) for header in headers]
+        passed_on["headers"] = [_name_and_value(header) for header in headers]
     own: dict[str, Any] = {
         "log_config": None,
         "log_level": None,
@@ -123,6 +123,11 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
         "workers": 1,
     }
     return uvicorn.Config(settings.app, **passed_on | own)
+
+
+def _name_and_value(header: str) -> tuple[str, str]:
+    name, _, value = header.partition(":")
+    return name, value.strip()  # h11 refuses to send a blank before it
 
 
 def _give_up(job: Job, failure: BootFailure) -> int:
