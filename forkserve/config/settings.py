@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.hooks import Hook
 from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
 
 T = TypeVar("T")
@@ -233,6 +234,8 @@ class Settings:
         is_flag=True,
         help="APP is a function that returns the app.",
     )
+    hooks: tuple[Hook, ...] = ()
+    """Not an option: they come from a Python file."""
 
 
 def option_fields() -> list[Field[Any]]:
