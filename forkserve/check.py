@@ -22,6 +22,7 @@ import click
 
 from forkserve import memory
 from forkserve.config.contradictions import contradiction
+from forkserve.config.hooks import ARGUMENTS
 from forkserve.config.settings import Settings
 from forkserve.memory import mebibytes
 
@@ -109,6 +110,7 @@ def _ask_a_child(find_out: Callable[[], Any], seconds: float) -> _Answer:
 
 
 def _examine(settings: Settings, lifespan: bool) -> Report:
+    from forkserve.hooks.calling import Hooks
     from forkserve.template import audit, sharing
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
@@ -116,6 +118,7 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
     report = Report(before=memory.of_kind("Pss"))
     before, began = audit.Baseline.take(), monotonic()
     try:
+        Hooks(settings.hooks, settings.app_dir, ARGUMENTS)
         config = load(settings)
     except BootError as exc:
         where = f" ({exc.failure.where})" if exc.failure.where else ""

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
-from forkserve.master.family import SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.hooks.views import Worker
+from forkserve.master.family import HookChild, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
 from forkserve.scoreboard import Row, Scoreboard
@@ -22,7 +23,7 @@ from forkserve.worker import birth
 
 
 class Nursery:
-    """Makes workers, templates and switchboards."""
+    """Makes workers, templates, switchboards and hook runners."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Nursery:
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+        self._hooks_made = 0
 
     def fork(self, wanted: Fork) -> WorkerChild:
         """A new worker, which will import the app itself.
@@ -48,7 +50,9 @@ class Nursery:
             row = self._clean_row(wanted.slot)
             job = self._job(wanted, theirs, row, last_words)
             pid = self._kernel.fork(partial(birth.run, job))
-        return WorkerChild(wanted.worker_id, wanted.generation, pid, ours, last_words, row)
+        return WorkerChild(
+            wanted.worker_id, wanted.generation, pid, ours, last_words, row, slot=wanted.slot
+        )
 
     def ask(self, template: TemplateChild, wanted: Fork) -> WorkerChild:
         """A worker that ``template`` has been asked to fork; its pid is not known yet.
@@ -61,7 +65,14 @@ class Nursery:
             spawn = Spawn(wanted.worker_id, wanted.slot, int(wanted.spare))
             template.channel.offer(spawn, (theirs.fileno(), last_words))
         return WorkerChild(
-            wanted.worker_id, wanted.generation, None, ours, last_words, row, template.id
+            wanted.worker_id,
+            wanted.generation,
+            None,
+            ours,
+            last_words,
+            row,
+            template.id,
+            wanted.slot,
         )
 
     def fork_template(self, wanted: ForkTemplate) -> TemplateChild:
@@ -76,6 +87,13 @@ class Nursery:
         with self._ends() as (ours, theirs, last_words):
             pid = self._kernel.fork(self._switchboard_life(self._exchange, theirs, last_words))
         return SwitchboardChild(wanted.switchboard_id, 0, pid, ours, last_words)
+
+    def fork_hook(self, hook: str, workers: Sequence[Worker]) -> HookChild:
+        """A process that calls this hook, for each of ``workers`` if there are any, and exits."""
+        self._hooks_made += 1
+        with self._ends() as (ours, theirs, last_words):
+            pid = self._kernel.fork(self._hook_life(hook, workers, theirs, last_words))
+        return HookChild(self._hooks_made, 0, pid, ours, last_words, hook)
 
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:
@@ -143,6 +161,20 @@ class Nursery:
 
             graceful = self._settings.graceful_timeout
             main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
+
+        return life
+
+    def _hook_life(
+        self, hook: str, workers: Sequence[Worker], channel: Channel, last_words: int
+    ) -> Callable[[], NoReturn]:
+        master_pid = os.getpid()
+
+        def life() -> NoReturn:
+            # In the child only, since it runs the user's code.
+            from forkserve.hooks import runner
+
+            errand = runner.Errand(hook, workers, self._settings, channel, last_words, master_pid)
+            runner.run(errand)
 
         return life
 

@@ -66,6 +66,8 @@ class Supervisor(Verdicts):
         if state.stopping:
             self._out.append(do.Ignored("reload", "the master is stopping"))
             return
+        if state.newest == 0:
+            return  # nobody is made yet, and whoever will be imports what is on disk then
         state.backoff.stable()
         state.template_backoff.stable()
         if state.trial is not None and not self._tried(state.trial):
