@@ -83,6 +83,7 @@ class HookCalls:
         self._until = inf
         """When the last hook but on_exit must have ended, once the master is to stop."""
         self._ending = False
+        self._cut_short = False
         self.start_failure: BootFailure | None = None
         """Why on_starting has failed, if it has."""
 
@@ -125,6 +126,7 @@ class HookCalls:
     def end_at_once(self) -> None:
         """Kill what runs, and call nothing more."""
         self._waiting.clear()
+        self._cut_short = True
         for run in self._running.values():
             if run.phase is not _Phase.KILLED:
                 run.killed_because = "the master stops"
@@ -159,7 +161,7 @@ class HookCalls:
 
     def _fail(self, run: _Run, failure: BootFailure) -> None:
         run.failures.append(failure)
-        if run.child.hook == "on_starting":
+        if run.child.hook == "on_starting" and not self._cut_short:
             self.start_failure = failure
         else:
             log.error("%s", failure)

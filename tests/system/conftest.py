@@ -22,8 +22,8 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app") -> Server:
-        servers.append(Server(folder, *options, app=app))
+    def start_one(*options: str, app: str = "app:app", script: str = "") -> Server:
+        servers.append(Server(folder, *options, app=app, script=script))
         return servers[-1]
 
     yield start_one

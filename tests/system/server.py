@@ -46,11 +46,13 @@ async def app(scope, receive, send):
 class Server:
     """A running ``forkserve`` and its log."""
 
-    def __init__(self, folder: Path, *options: str, app: str = "app:app") -> None:
+    def __init__(self, folder: Path, *options: str, app: str = "app:app", script: str = "") -> None:
+        """``script``: to be run with the options, in place of the command ``forkserve``."""
         self.folder = folder
+        command = ["-m", "forkserve", "-b", "127.0.0.1:0", *options, app]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
+            [sys.executable, *([script, *options] if script else command)],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
