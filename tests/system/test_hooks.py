@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -301,3 +303,25 @@ def test_worker_exit_does_not_outlive_the_master_for_long(hooked: Hooked) -> Non
     server.process.kill()
     everybody = {worker, *server.seen_pids}
     server.wait_for("they are gone, too", lambda: all(map(is_gone, everybody)))
+
+
+# -- beforehand ---------------------------------------------------------------------------
+
+CHECK = SCRIPT.replace("from forkserve.master.main import run", "from forkserve.check import check")
+CHECK = CHECK.replace("run(Settings", "check(Settings").replace("**settings)", "**settings), False")
+
+
+def test_check_says_what_cannot_be_called(folder: Path) -> None:
+    (folder / "script.py").write_text(CHECK)
+    for source, code in (("def on_exit(server): pass", 0), ("\ndef on_exit(a, b): pass", 3)):
+        (folder / "gunicorn.conf.py").write_text(source)
+        done = subprocess.run(
+            [sys.executable, "script.py", json.dumps([["on_exit"], {}])],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code, done
+    assert "on_exit of gunicorn.conf.py is called with (server), but takes (a, b)" in done.stdout
