@@ -245,11 +245,14 @@ def test_a_stop_does_not_wait_for_on_starting(hooked: Hooked, folder: Path, numb
     wait_until_it_hangs(server, "on_starting")
     [runner] = runners(server)
     server.signal(signal.SIGHUP)  # nothing to reload yet
+    server.signal(signal.SIGTTIN)
+    server.wait_for_log("3 workers wanted now")
     server.signal(number)
     assert server.wait_for_exit() == 0
     assert is_gone(runner)
     assert not (folder / "imported").exists()
     assert "The hook on_starting was killed: the master stops" in server.log
+    assert "reload" not in server.log
 
 
 @pytest.mark.parametrize("name", ["on_starting", "post_fork", "worker_ready"])
@@ -303,6 +306,28 @@ def test_worker_exit_does_not_outlive_the_master_for_long(hooked: Hooked) -> Non
     server.process.kill()
     everybody = {worker, *server.seen_pids}
     server.wait_for("they are gone, too", lambda: all(map(is_gone, everybody)))
+
+
+SLOW_EXIT = """
+def worker_exit(server, worker):
+    open("worker_exit-hangs", "w").close()
+    open("go").read()
+    open("worker_exit-done", "w").close()
+"""
+
+
+def test_a_second_term_does_not_disturb_worker_exit(hooked: Hooked, folder: Path) -> None:
+    os.mkfifo(folder / "go")
+    server = hooked(SLOW_EXIT, workers=1).wait_until_ready()
+    [worker] = server.worker_pids()
+    os.kill(worker, signal.SIGTERM)
+    wait_until_it_hangs(server, "worker_exit")
+    os.kill(worker, signal.SIGTERM)
+    (folder / "go").write_text("")
+    server.wait_for_log(r"worker 1 .* has left|worker 1 .* exited with 0")
+    assert (folder / "worker_exit-done").exists()
+    server.signal(signal.SIGQUIT)
+    assert server.wait_for_exit() == 0
 
 
 # -- beforehand ---------------------------------------------------------------------------
