@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forkserve.config.given import Found, Given
+from forkserve.config.hooks import ARGUMENTS, Hook
 from forkserve.config.python_file import Content
 
 
@@ -15,6 +16,7 @@ def translated(content: Content, path: str, shown: str) -> Found:
     for name, value in content.values.items():
         line = content.lines.get(name)
         found.given.append(Given(name, value, f"{shown}:{line}" if line else shown))
+    found.hooks = [Hook(name, path, name) for name in content.functions if name in ARGUMENTS]
     return found
 
 

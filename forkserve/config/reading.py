@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forkserve.config import environment, python_names
@@ -125,7 +125,8 @@ class _Merge:
             notes += source.notes
             for given in source.given:
                 self._take(given)
-        settings = self._settings()
+        hooks = [hook for source in sources for hook in source.hooks]
+        settings = replace(self._settings(), hooks=tuple(hooks))
         if not settings.app and not without_app and "app" not in self._wrong:
             self._problems.append(
                 'there is no APP to serve; write for example "forkserve demo_app:app".'

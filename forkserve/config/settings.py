@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
     choice,
@@ -298,6 +299,9 @@ class Settings:
     )
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
     """What uvicorn.Config is given besides, by its own names."""
+
+    hooks: tuple[Hook, ...] = ()
+    """From a file only."""
 
 
 def _declared(one: Field[Any]) -> Option:

@@ -137,6 +137,9 @@ class Logbook:
                 " and ".join(fixed),
             )
 
+    def cannot_start(self, failure: BootFailure) -> None:
+        log.critical("cannot start %s. %s", self._app, failure)
+
     def trouble(self, person: Person, what: str) -> None:
         """Somebody meets a difficulty, and says which in the words that follow its name."""
         log.warning("%s %s", person.name, what)
@@ -412,7 +415,7 @@ class Logbook:
             "reload failed: generation %d is dropped and generation %d keeps serving. %s",
             what.generation,
             what.serving,
-            _reason(what.failure),
+            what.failure,
         )
 
     @tell.register
@@ -420,12 +423,12 @@ class Logbook:
         log.error(
             "reload failed: generation %d keeps serving, with the settings that it has. %s",
             what.serving,
-            _reason(what.failure),
+            what.failure,
         )
 
     @tell.register
     def _(self, what: note.FirstBootFailed) -> None:
-        log.critical("cannot start %s. %s", self._app, _reason(what.failure))
+        self.cannot_start(what.failure)
 
     @tell.register
     def _(self, what: note.Scaled) -> None:
@@ -522,11 +525,6 @@ def _busy_with(seen: Snapshot | None) -> str:
     others = f" and {seen.in_flight - 1} more" if seen.in_flight > 1 else ""
     since = monotonic() - seen.serving_since
     return f", serving {seen.serving} for {since:.1f} s{others}"
-
-
-def _reason(failure: BootFailure) -> str:
-    where = f" ({failure.where})" if failure.where else ""
-    return f"{failure.headline}{where}{_block(failure.details)}"
 
 
 def _block(text: str) -> str:

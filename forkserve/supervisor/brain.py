@@ -72,8 +72,8 @@ class Supervisor(Verdicts):
         state.proposed = event.policy
         if not state.current:
             self._adopt()  # nobody serves by the old one
-        if generation == state.trial:
-            return  # its canary is not born yet and will import what is on disk then
+        if generation == state.trial or state.newest == 0:
+            return  # nobody is made of it yet, and whoever will be imports what is on disk then
         superseded, state.newest = state.trial, generation
         state.trial = state.newest
         state.deaths_in_trial = 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -148,6 +149,11 @@ class BootFailure:
     headline: str
     where: str = ""
     details: str = ""
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        details = "\n" + textwrap.indent(self.details, "    ") if self.details else ""
+        return f"{self.headline}{where}{details}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ class Job:
     exchange: Exchange | None = None
     """The way to the switchboard, if there is one."""
 
+    hooks: Any = None
+    """The ``WorkerHooks`` that the template has begun with, if one has forked us."""
+
     def fds(self) -> set[int]:
         exchange = self.exchange.fds() if self.exchange else set()
         sockets = {s.fileno() for s in self.sockets}

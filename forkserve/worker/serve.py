@@ -14,6 +14,7 @@ import uvicorn
 from forkserve import boot
 from forkserve.channel import BootFailed
 from forkserve.config.settings import Settings
+from forkserve.hooks.of_a_worker import WorkerHooks
 from forkserve.supervisor.events import BootFailure
 from forkserve.worker import identity, logs
 from forkserve.worker.app import BootError, explain, load_app, load_function
@@ -55,11 +56,29 @@ def serve(job: Job) -> int:
     boot.tell_through(job.channel)
     identity.take(job)
     try:
+        hooks = job.hooks or _hooks_for(job)
+    except BootError as exc:
+        return _give_up(job, exc.failure)
+    try:
+        return _serve(job, hooks)
+    finally:
+        hooks.at_the_end()
+
+
+def _hooks_for(job: Job) -> WorkerHooks:
+    hooks = WorkerHooks(job.settings, job.master_pid)
+    hooks.before_the_fork(job.worker_id, job.generation, job.slot)
+    return hooks
+
+
+def _serve(job: Job, hooks: WorkerHooks) -> int:
+    try:
+        hooks.after_the_fork()
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
     troubles = logs.configure(job.settings.log_level)
-    server = WorkerServer(config, job, on_ready=troubles.stand_aside)
+    server = WorkerServer(config, job, hooks.when_ready, on_ready=troubles.stand_aside)
     try:
         with troubles:
             server.run(sockets=list(job.sockets))
@@ -69,7 +88,7 @@ def serve(job: Job) -> int:
         if server.started:
             raise
         return _give_up(job, troubles.failure(job.settings.app))
-    except BadAnswerError as exc:
+    except (BadAnswerError, BootError) as exc:
         return _give_up(job, exc.failure)
     except Exception as exc:
         if server.started:

@@ -560,6 +560,16 @@ def test_a_reload_while_the_one_before_is_half_done() -> None:
     )
 
 
+def test_before_the_start_a_reload_is_nothing_and_a_stop_is_the_end() -> None:
+    """The hook on_starting may take its time."""
+    new(2).tell(
+        at(0.0, reload),
+        at(0.1, ttin, Scaled),
+        at(0.2, start, fork(1), fork(2), fork(3)),
+    )
+    new(2).tell(at(0.0, term, Stopping, close, Stopped, leave(0)))
+
+
 def test_reloads_before_the_canary_is_born_are_one() -> None:
     story = serving(1).tell(
         at(10.0, reload, ReloadBegins, fork(2, 2)),
