@@ -1,0 +1,5 @@
+"""What metrics.conf.py imports."""
+
+
+def when_ready(server):
+    pass
