@@ -26,7 +26,13 @@ from forkserve.config.kinds import (
     text,
     whole,
 )
-from forkserve.config.values import parse_app, parse_function, parse_path, parse_worker_env
+from forkserve.config.values import (
+    parse_app,
+    parse_function,
+    parse_path,
+    parse_variable,
+    parse_worker_env,
+)
 
 
 class Group(Enum):
@@ -112,6 +118,14 @@ class Settings:
         kind=switch(),
         group=Group.APP,
         help="APP is a function that returns the app.",
+    )
+    env: tuple[tuple[str, str], ...] = setting(
+        (),
+        "-e",
+        "--env",
+        kind=many(text("NAME=VALUE", parse_variable, "=".join)),
+        group=Group.APP,
+        help="Set in the environment before the app is imported. May be given several times.",
     )
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),),

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401  # every event loop asks for it
 import inspect
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ BOOT_FAILED = 3
 def load(settings: Settings) -> uvicorn.Config:
     """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
     logs.configure(settings.log_level)
+    os.environ.update(settings.env)
     try:
         config = _uvicorn_config(settings)  # reads the environment file, which the app may need
     except (Exception, SystemExit) as exc:

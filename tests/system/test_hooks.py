@@ -323,6 +323,7 @@ def test_a_second_term_does_not_disturb_worker_exit(hooked: Hooked, folder: Path
 
 # -- beforehand ---------------------------------------------------------------------------
 
+
 def test_check_says_what_cannot_be_called(folder: Path) -> None:
     for source, code in (("def on_exit(server): pass", 0), ("\ndef on_exit(a, b): pass", 3)):
         (folder / "gunicorn.conf.py").write_text(source)
