@@ -17,6 +17,8 @@ def contradiction(settings: Settings) -> str:
         return "--switchboard on needs Linux (epoll(7)); leave it out"
     if settings.max_requests_jitter and not settings.max_requests:
         return "--max-requests-jitter adds to --max-requests; give that too"
+    if settings.log_config and (settings.access_logformat or settings.access_logfile):
+        return "--log-config says how and where requests are logged; leave out --access-log*"
     return ""
 
 

@@ -14,6 +14,8 @@ import click
 
 from forkserve.config.bind import Bind, parse_bind
 from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
+from forkserve.logs.atoms import parse_access_format
+from forkserve.logs.syslog import DEFAULT_ADDRESS, FACILITIES, parse_syslog_address
 
 T = TypeVar("T")
 
@@ -31,6 +33,16 @@ def _checked(
 def _one(parse: Callable[[str], T]) -> Callable[..., T | None]:
     """Reads an option that is given once or not at all."""
     return lambda ctx, param, value: None if value is None else _checked(parse, value, ctx, param)
+
+
+def _as_it_is(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Only checks: what is kept is the text."""
+
+    def checked(text: str) -> str:
+        parse(text)
+        return text
+
+    return checked
 
 
 def _several(parse: Callable[[str], T]) -> Callable[..., tuple[T, ...]]:
@@ -218,7 +230,7 @@ class Settings:
     log_level: str = setting(
         "info",
         "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+        type=click.Choice(["trace", "debug", "info", "warning", "error", "critical"]),
         help="Leave out what is less important.",
     )
     app_dir: str = setting(
@@ -232,6 +244,70 @@ class Settings:
         "--factory",
         is_flag=True,
         help="APP is a function that returns the app.",
+    )
+    log_format: str = setting(
+        "text",
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        help="Lines for people, or one JSON object a line, with the same keys in all processes.",
+    )
+    error_logfile: str = setting(
+        "-",
+        "--error-logfile",
+        "--log-file",
+        metavar="PATH",
+        help="Where errors, and what the master says, are written to; -: standard error. SIGUSR1 "
+        "opens it anew.",
+    )
+    access_logfile: str | None = setting(
+        None,
+        "--access-logfile",
+        metavar="PATH",
+        help="Where a line for each request is written to; -: standard output. SIGUSR1 opens it "
+        "anew. [default: -, if --log-level is info or below]",
+    )
+    access_logformat: str | None = setting(
+        None,
+        "--access-logformat",
+        type=str,
+        callback=_one(parse_access_format),
+        metavar="FORMAT",
+        help="The line for each request, with gunicorn's atoms, such as %(h)s, %(D)s and "
+        "%({user-agent}i)s. [default: uvicorn's line]",
+    )
+    log_syslog: bool = setting(
+        False,
+        "--log-syslog",
+        is_flag=True,
+        help="Send both logs to a syslog daemon too.",
+    )
+    log_syslog_to: str = setting(
+        DEFAULT_ADDRESS,
+        "--log-syslog-to",
+        type=str,
+        callback=_one(_as_it_is(parse_syslog_address)),
+        metavar="ADDRESS",
+        help="Where it listens: unix://PATH or udp://HOST:PORT.",
+    )
+    log_syslog_prefix: str = setting(
+        "forkserve",
+        "--log-syslog-prefix",
+        metavar="NAME",
+        help="The program's name in its messages; .access is added for requests.",
+    )
+    log_syslog_facility: str = setting(
+        "user",
+        "--log-syslog-facility",
+        type=click.Choice(FACILITIES, case_sensitive=False),
+        help="The facility of its messages.",
+    )
+    log_config: str | None = setting(
+        None,
+        "--log-config",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="PATH",
+        help="Have this file (.ini, .json, .yaml) set up logging in workers and the template, "
+        "as with uvicorn. Read anew at each reload.",
     )
 
 
