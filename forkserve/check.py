@@ -109,13 +109,16 @@ def _ask_a_child(find_out: Callable[[], Any], seconds: float) -> _Answer:
 
 
 def _examine(settings: Settings, lifespan: bool) -> Report:
+    from forkserve.logs.files import STANDARD_STREAMS
     from forkserve.template import audit, sharing
+    from forkserve.worker import logs
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
 
     report = Report(before=memory.of_kind("Pss"))
-    before, began = audit.Baseline.take(), monotonic()
     try:
+        logs.configure(settings, STANDARD_STREAMS)
+        before, began = audit.Baseline.take(), monotonic()
         config = load(settings)
     except BootError as exc:
         where = f" ({exc.failure.where})" if exc.failure.where else ""

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
+from forkserve.logs.files import STANDARD_STREAMS, LogFds
 from forkserve.master.family import SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
@@ -31,12 +32,14 @@ class Nursery:
         scoreboard: Scoreboard,
         listeners: Sequence[Listener],
         exchange: Exchange | None = None,
+        log: LogFds = STANDARD_STREAMS,
     ) -> None:
         self._settings = settings
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+        self._log = log
 
     def fork(self, wanted: Fork) -> WorkerChild:
         """A new worker, which will import the app itself.
@@ -108,6 +111,7 @@ class Nursery:
             os.getpid(),
             wanted.spare,
             exchange=self._exchange,
+            log=self._log,
         )
 
     def _template_life(
@@ -128,6 +132,7 @@ class Nursery:
                 last_words,
                 master_pid,
                 self._exchange,
+                self._log,
             )
             main.run(errand)
 

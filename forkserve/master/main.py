@@ -26,6 +26,7 @@ from forkserve.channel import (
     Hello,
     LastCall,
     Leaving,
+    LogSwitched,
     Message,
     Promote,
     Ready,
@@ -39,12 +40,14 @@ from forkserve.channel import (
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
+from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -62,7 +65,7 @@ LONGEST_WAIT = 3600.0
 
 def run(settings: Settings) -> int:
     """Serve until stopped. Returns the exit code of the process."""
-    logbook.configure(settings.log_level)
+    make_sure_of_standard_streams()
     if refusal := contradiction(settings):
         logbook.to_stderr(refusal)
         return 2
@@ -71,12 +74,18 @@ def run(settings: Settings) -> int:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
         return 2
     try:
+        log_files = LogFiles.open(settings.error_logfile, settings.access_logfile or "-")
+    except OSError as exc:
+        logbook.to_stderr(f"the log file {exc.filename} cannot be opened: {exc.strerror}")
+        return 2
+    logbook.configure(settings, log_files.fds)
+    try:
         listeners = open_listeners(settings.bind)
     except BindError as exc:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix(), log_files)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -108,7 +117,12 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy: Policy,
+        listeners: list[Listener],
+        kernel: Kernel,
+        log_files: LogFiles,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
@@ -119,8 +133,11 @@ class Master:
         self._exchange: Exchange | None = None
         if policy.switchboard:
             self._exchange = Exchange.make(self._scoreboard.switchboard())
-        self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
+        self._nursery = Nursery(
+            settings, kernel, self._scoreboard, listeners, self._exchange, log_files.fds
+        )
         self._family = Family()
+        self._rotation = Rotation(log_files)
         self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
@@ -197,6 +214,8 @@ class Master:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
                 self._handle(on.ScaleRequested(now, -1))
+            case signal.SIGUSR1:
+                self._rotation.reopen(self._family.who_log())
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
 
@@ -213,7 +232,9 @@ class Master:
                 self._settle(child)
 
     def _on_message(self, child: Child, message: Message) -> None:
-        if isinstance(child, TemplateChild):
+        if isinstance(message, LogSwitched):
+            self._rotation.switched(child)
+        elif isinstance(child, TemplateChild):
             self._on_template_message(child, message)
         elif isinstance(child, WorkerChild):
             self._on_worker_message(child, message)
@@ -342,6 +363,7 @@ class Master:
     def _let_go_of(self, child: Child) -> None:
         if not child.channel.closed:
             self._selector.unregister(child.channel)
+        self._rotation.gone(child)
         child.close()
 
     def _beats(self) -> tuple[dict[int, float], float]:

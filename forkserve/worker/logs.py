@@ -3,67 +3,80 @@
 from __future__ import annotations
 
 import logging
-import logging.config
 import re
-import sys
 from types import TracebackType
 
+from forkserve.config.settings import Settings
+from forkserve.logs import outputs
+from forkserve.logs.files import LogFds
 from forkserve.supervisor.events import BootFailure
+from forkserve.worker.access import LOGGER as ACCESS
+from forkserve.worker.app import BootError
 
-STAMP = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)-8s "
-DATE = "%Y-%m-%d %H:%M:%S"
 
+def configure(settings: Settings, fds: LogFds) -> None:
+    """Set up uvicorn's loggers, before the app is imported; the app's own are its business.
 
-def configure(level: str) -> Troubles:
-    """Set up uvicorn's loggers; the app's own are the app's business.
-
-    What uvicorn says of its own comings and goings is left out unless ``level`` is
-    debug: the master says it in words that hold for all workers.
+    What uvicorn says of its own comings and goings is left out unless the level is debug:
+    the master says it in words that hold for all workers. Raises BootError if the file of
+    ``--log-config``, which is used instead then, cannot be used.
     """
-    quiet = level if level in ("debug", "error", "critical") else "warning"
-    access = STAMP + '%(client_addr)s - "%(request_line)s" %(status_code)s'
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "default": {"format": STAMP + "%(message)s", "datefmt": DATE},
-                "access": {
-                    "()": "uvicorn.logging.AccessFormatter",
-                    "fmt": access,
-                    "datefmt": DATE,
-                    "use_colors": sys.stdout is not None and sys.stdout.isatty(),
-                },
-            },
-            "handlers": {
-                "default": {
-                    "class": "logging.StreamHandler",
-                    "formatter": "default",
-                    "stream": "ext://sys.stderr",
-                },
-                "access": {
-                    "class": "logging.StreamHandler",
-                    "formatter": "access",
-                    "stream": "ext://sys.stdout",
-                },
-            },
-            "loggers": {
-                "uvicorn": {
-                    "handlers": ["default"],
-                    "level": quiet.upper(),
-                    "propagate": False,
-                },
-                "uvicorn.error": {"level": quiet.upper()},
-                "uvicorn.access": {
-                    # uvicorn asks for handlers, not for the level, before it puts a line together.
-                    "handlers": ["access"] if level in ("debug", "info") else [],
-                    "level": level.upper(),
-                    "propagate": False,
-                },
-            },
-        }
-    )
-    return Troubles()
+    if settings.log_config:
+        _use(settings.log_config)
+        return
+    level = settings.log_level
+    quiet = level if level in ("trace", "debug", "error", "critical") else "warning"
+    logging.addLevelName(outputs.TRACE, "TRACE")
+    errors = logging.getLogger("uvicorn")
+    errors.handlers = outputs.of_errors(settings, fds.error)
+    errors.setLevel(quiet.upper())
+    errors.propagate = False
+    logging.getLogger("uvicorn.error").setLevel(quiet.upper())
+    access = logging.getLogger(ACCESS)
+    # uvicorn asks for handlers, not for the level, before it puts a line together.
+    plain = outputs.access_is_logged(settings) and not outputs.access_is_timed(settings)
+    access.handlers = outputs.of_access(settings, fds.access, _plain_access) if plain else []
+    access.setLevel(logging.INFO)
+    access.propagate = False
+
+
+def begin_anew() -> None:
+    """In a worker, whose app is imported by now: perhaps by a template, in another process.
+
+    What the app has changed stays, but for one accident: logging.config disables every
+    logger that it is not told of, unless it is told not to.
+    """
+    for name in ("uvicorn", "uvicorn.error", ACCESS):
+        logger = logging.getLogger(name)
+        ours = [handler for handler in logger.handlers if isinstance(handler, outputs.Output)]
+        for handler in ours:
+            handler.begin_anew()
+        if ours or name == "uvicorn.error":
+            logger.disabled = False
+
+
+def _plain_access(colours: bool) -> logging.Formatter:
+    """uvicorn's own line, with our stamp."""
+    from uvicorn.logging import AccessFormatter
+
+    form = outputs.STAMP + '%(client_addr)s - "%(request_line)s" %(status_code)s'
+    return AccessFormatter(form, outputs.DATE, use_colors=colours)
+
+
+def _use(path: str) -> None:
+    """Have uvicorn read the user's own configuration of logging."""
+    import uvicorn
+
+    try:
+        uvicorn.Config("", log_config=path, log_level=None)
+    except Exception as exc:
+        raise BootError(BootFailure(f"--log-config {path} cannot be used: {_causes(exc)}")) from exc
+
+
+def _causes(exc: BaseException) -> str:
+    """On one line, from the outermost to the first."""
+    text = " ".join(f"{type(exc).__name__}: {exc}".split())
+    return f"{text} ({_causes(exc.__cause__)})" if exc.__cause__ else text
 
 
 class Troubles(logging.Handler):

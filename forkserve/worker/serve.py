@@ -32,7 +32,6 @@ BOOT_FAILED = 3
 
 def load(settings: Settings) -> uvicorn.Config:
     """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
-    logs.configure(settings.log_level)
     app = load_app(settings.app, app_dir=settings.app_dir, factory=settings.factory)
     try:
         config = _uvicorn_config(app, settings)
@@ -52,10 +51,13 @@ def serve(job: Job) -> int:
     boot.tell_through(job.channel)
     identity.take(job)
     try:
+        if job.loaded is None:
+            logs.configure(job.settings, job.log)
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
-    troubles = logs.configure(job.settings.log_level)
+    logs.begin_anew()
+    troubles = logs.Troubles()
     server = WorkerServer(config, job, on_ready=troubles.stand_aside)
     try:
         with troubles:
