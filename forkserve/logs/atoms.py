@@ -103,6 +103,8 @@ class _Names(dict[str, Any]):
 
 
 def _names(form: str) -> list[str]:
+    if "%" in re.sub(r"%%|%\(", "", form):
+        raise ValueError("there is a % without a name")
     names = _Names()
     form % names
     return list(names)

@@ -15,6 +15,8 @@ DATE = "%Y-%m-%d %H:%M:%S"
 TRACE = 5
 """uvicorn's level below debug."""
 
+logging.addLevelName(TRACE, "TRACE")
+
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 
 

@@ -11,7 +11,6 @@ from forkserve.logs.atoms import AtomFormatter
 from forkserve.logs.lines import (
     DATE,
     STAMP,
-    TRACE,
     Lines,
     TextFormatter,
     json_lines,
@@ -20,7 +19,7 @@ from forkserve.logs.lines import (
 from forkserve.logs.outlet import Outlet
 from forkserve.logs.syslog import Syslog, parse_syslog_address
 
-__all__ = ["DATE", "STAMP", "TRACE", "Output"]
+__all__ = ["DATE", "STAMP", "Output"]
 
 Output = Outlet | Syslog
 """What this module makes. Both count what they could not write."""

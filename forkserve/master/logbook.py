@@ -30,7 +30,6 @@ log = logging.getLogger("forkserve")
 
 def configure(settings: Settings, fds: LogFds) -> None:
     """Send what the master says to the error log, in this process."""
-    logging.addLevelName(outputs.TRACE, "TRACE")
     log.handlers = outputs.of_errors(settings, fds.error, speaks=True)
     log.setLevel(settings.log_level.upper())
     log.propagate = False

@@ -26,7 +26,6 @@ def configure(settings: Settings, fds: LogFds) -> None:
         return
     level = settings.log_level
     quiet = level if level in ("trace", "debug", "error", "critical") else "warning"
-    logging.addLevelName(outputs.TRACE, "TRACE")
     errors = logging.getLogger("uvicorn")
     errors.handlers = outputs.of_errors(settings, fds.error)
     errors.setLevel(quiet.upper())
