@@ -58,6 +58,7 @@ def serve(check_config: bool, **values: Any) -> None:
       TERM  stop gracefully          HUP   load the code anew, gracefully
       INT   stop; twice: at once     TTIN  one worker more
       QUIT  stop at once             TTOU  one worker fewer
+      USR1  open the log files anew
     """
     settings = Settings(**values)
     if check_config:

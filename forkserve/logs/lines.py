@@ -50,6 +50,15 @@ class TextFormatter(logging.Formatter):
     def __init__(self, colours: bool = False, stamp: str = STAMP) -> None:
         super().__init__(f"{stamp}%(message)s", DATE)
         self._colours = colours
+        self._second = -1
+        self._said = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Put together once a second: it is what takes longest of a line."""
+        if (second := int(record.created)) != self._second:
+            self._said = super().formatTime(record, datefmt)
+            self._second = second
+        return self._said
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from http import HTTPStatus
 from types import TracebackType
 
 from forkserve.config.settings import Settings
 from forkserve.logs import outputs
 from forkserve.logs.files import LogFds
+from forkserve.logs.lines import TextFormatter
 from forkserve.supervisor.events import BootFailure
 from forkserve.worker.access import LOGGER as ACCESS
 from forkserve.worker.app import BootError
@@ -39,27 +41,43 @@ def configure(settings: Settings, fds: LogFds) -> None:
     access.propagate = False
 
 
-def begin_anew() -> None:
+def begin_anew(settings: Settings) -> None:
     """In a worker, whose app is imported by now: perhaps by a template, in another process.
 
     What the app has changed stays, but for one accident: logging.config disables every
     logger that it is not told of, unless it is told not to.
     """
+    if settings.log_config:
+        return
     for name in ("uvicorn", "uvicorn.error", ACCESS):
         logger = logging.getLogger(name)
-        ours = [handler for handler in logger.handlers if isinstance(handler, outputs.Output)]
-        for handler in ours:
-            handler.begin_anew()
-        if ours or name == "uvicorn.error":
-            logger.disabled = False
+        logger.disabled = False
+        for handler in logger.handlers:
+            if isinstance(handler, outputs.Output):
+                handler.begin_anew()
 
 
 def _plain_access(colours: bool) -> logging.Formatter:
-    """uvicorn's own line, with our stamp."""
-    from uvicorn.logging import AccessFormatter
+    """uvicorn's own line, with our stamp. Its own formatter, which copies each record, is
+    needed for colours only."""
+    if not colours:
+        return AccessFormatter()
+    from uvicorn.logging import AccessFormatter as InColours
 
     form = outputs.STAMP + '%(client_addr)s - "%(request_line)s" %(status_code)s'
-    return AccessFormatter(form, outputs.DATE, use_colors=colours)
+    return InColours(form, outputs.DATE, use_colors=colours)
+
+
+class AccessFormatter(TextFormatter):
+    """Adds what the status means: ``GET / HTTP/1.1" 200 OK``."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        status = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+        record.message += _PHRASES.get(status, "")
+        return super().formatMessage(record)
+
+
+_PHRASES: dict[object, str] = {status.value: f" {status.phrase}" for status in HTTPStatus}
 
 
 def _use(path: str) -> None:

@@ -56,7 +56,7 @@ def serve(job: Job) -> int:
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
-    logs.begin_anew()
+    logs.begin_anew(job.settings)
     troubles = logs.Troubles()
     server = WorkerServer(config, job, on_ready=troubles.stand_aside)
     try:
