@@ -119,6 +119,8 @@ def test_logrotate_under_load_loses_no_line(start: Start, folder: Path) -> None:
     config.chmod(0o644)
     command = [str(LOGROTATE), "--force", "--state", str(folder / "state"), str(config)]
     sizes: list[int] = []
+    worker = min(server.worker_pids())
+    held = server.fds(), logs_open_in(worker, folder)
     with Load(server, keep_alive=True) as load:
         for number in range(1, 6):
             enough = 200 * number
@@ -129,6 +131,7 @@ def test_logrotate_under_load_loses_no_line(start: Start, folder: Path) -> None:
             sizes.append((folder / "access.1").stat().st_size)
             server.wait_for_log(r"SIGUSR1: \S+/access opened anew; 3 more processes are told")
     assert not load.failed
+    assert (server.fds(), logs_open_in(worker, folder)) == held
     # A worker that the template makes from now on writes to the new file as well.
     since = server.mark()
     os.kill(min(server.worker_pids()), signal.SIGKILL)
@@ -201,6 +204,11 @@ def lines_of(server: Server, file: Path, number: int) -> list[str]:
     """So many lines: one that tells the time of a request comes after its answer."""
     server.wait_for(f"{number} lines in {file}", lambda: file.read_text().count("\n") >= number)
     return file.read_text().splitlines()
+
+
+def logs_open_in(pid: int, folder: Path) -> int:
+    fds = list(Path(f"/proc/{pid}/fd").iterdir())
+    return sum(os.readlink(fd).startswith(f"{folder}/access") for fd in fds)
 
 
 def get(port: int, path: str, headers: dict[str, str] | None = None) -> int:
