@@ -207,8 +207,11 @@ def lines_of(server: Server, file: Path, number: int) -> list[str]:
 
 
 def logs_open_in(pid: int, folder: Path) -> int:
-    fds = list(Path(f"/proc/{pid}/fd").iterdir())
-    return sum(os.readlink(fd).startswith(f"{folder}/access") for fd in fds)
+    number = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # a connection that was just closed
+            number += os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{folder}/access")
+    return number
 
 
 def get(port: int, path: str, headers: dict[str, str] | None = None) -> int:
