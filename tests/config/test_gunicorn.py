@@ -35,18 +35,13 @@ from forkserve.config.reading import known_options
 from forkserve.config.unknown_names import is_a_setting, may_be_a_mistake, never_read, warning
 
 NOT_YET = {
-    "access_logfile",
-    "access_logformat",
+    "backlog",
     "chdir",
-    "error_logfile",
     "group",
     "initgroups",
-    "log_syslog",
-    "log_syslog_facility",
-    "log_syslog_prefix",
-    "log_syslog_to",
     "name",
     "pid",
+    "reload",
     "reload_extra_files",
     "reuse_port",
     "umask",
