@@ -45,6 +45,8 @@ from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChi
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.notify import ServiceManager
+from forkserve.master.reporter import Reporter
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -132,6 +134,7 @@ class Master:
             [ln.url for ln in listeners],
             settings.app,
         )
+        self._reporter = Reporter(ServiceManager(os.environ), policy)
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
@@ -149,7 +152,8 @@ class Master:
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and see to it."""
-        wait = min(max(0.0, self._supervisor.next_deadline() - monotonic()), LONGEST_WAIT)
+        due = min(self._supervisor.next_deadline(), self._reporter.due())
+        wait = min(max(0.0, due - monotonic()), LONGEST_WAIT)
         try:
             ready = self._selector.select(wait)
             # Signals first: what they say explains what the workers say.
@@ -157,6 +161,7 @@ class Master:
                 key.data()
             if monotonic() >= self._supervisor.next_deadline():
                 self._handle(on.Alarm(monotonic(), *self._beats()))
+            self._reporter.turn(monotonic())
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -172,6 +177,7 @@ class Master:
         while self._events:
             for action in self._supervisor.handle(self._events.popleft()):
                 self._perform(action)
+        self._reporter.follow(event, self._supervisor.state)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -446,6 +452,7 @@ class Master:
     @_perform.register
     def _tell(self, action: do.Note) -> None:
         self._logbook.tell(action)
+        self._reporter.tell(action)
 
     # -- who is who -------------------------------------------------------------------
 
@@ -481,3 +488,4 @@ class Master:
         self._selector.close()
         self._signals.close()
         self._terminal.close()
+        self._reporter.close()
