@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,7 +96,7 @@ def test_systemd_hears_a_start_a_reload_a_broken_one_and_a_stop(
         assert not any("WATCHDOG" in message for message in manager.heard)
 
 
-def test_every_signal_to_reload_is_answered_and_ready_comes_last(
+def test_every_signal_to_reload_is_answered_and_ready_is_last(
     start: Start, manager: Manager
 ) -> None:
     server = start("-w", "2").wait_until_ready()
