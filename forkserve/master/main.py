@@ -58,6 +58,8 @@ from forkserve.master.hooks import HookCalls, Means
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.notify import ServiceManager
+from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
@@ -176,6 +178,7 @@ class Master:
             [ln.url for ln in listeners],
             settings.app,
         )
+        self._reporter = Reporter(ServiceManager(os.environ), lambda: self._supervisor.policy)
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
@@ -211,7 +214,9 @@ class Master:
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and see to it."""
-        due = min(self._supervisor.next_deadline(), self._hooks.next_deadline())
+        due = min(
+            self._supervisor.next_deadline(), self._hooks.next_deadline(), self._reporter.due()
+        )
         wait = min(max(0.0, due - monotonic()), LONGEST_WAIT)
         try:
             ready = self._selector.select(wait)
@@ -221,6 +226,7 @@ class Master:
             if monotonic() >= self._supervisor.next_deadline():
                 self._handle(on.Alarm(monotonic(), *self._beats()))
             self._hooks.alarm(monotonic())
+            self._reporter.turn(monotonic())
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -236,6 +242,7 @@ class Master:
         while self._events:
             for action in self._supervisor.handle(self._events.popleft()):
                 self._perform(action)
+        self._reporter.follow(event, self._supervisor.state)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -256,6 +263,7 @@ class Master:
             case signal.SIGHUP if self._terminal.gone:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
+                self._reporter.reload_asked(now)
                 self._reload()
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
@@ -600,6 +608,7 @@ class Master:
     def _tell(self, action: do.Note) -> None:
         self._logbook.tell(action)
         self._hooks.hear(action)
+        self._reporter.tell(action)
 
     # -- who is who -------------------------------------------------------------------
 
@@ -639,6 +648,7 @@ class Master:
         self._selector.close()
         self._signals.close()
         self._terminal.close()
+        self._reporter.close()
 
 
 def _as_shown(worker: WorkerChild, death: Death) -> Worker:
