@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 import click
 
 from forkserve.config.bind import Bind, parse_bind
-from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
+from forkserve.config.values import (
+    parse_function,
+    parse_path,
+    parse_size,
+    parse_worker_env,
+    parse_workers,
+)
 
 T = TypeVar("T")
 
@@ -57,9 +63,14 @@ class Settings:
         1,
         "-w",
         "--workers",
-        type=click.IntRange(1, 512),
-        help="How many workers to keep ready.",
+        type=str,
+        callback=_one(parse_workers),
+        metavar="NUMBER|auto",
+        help="How many workers to keep ready; auto: one for each CPU that may be used, by the "
+        "CPU quota of the container too.",
     )
+    """0: as many as there are CPUs to be used (``values.AUTO``)."""
+
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),),
         "-b",
