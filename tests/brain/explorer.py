@@ -108,6 +108,7 @@ def key(world: World) -> Key:
         state.reload_began is None,
         min(state.interrupts, 2),
         world.witness.newest_hope() - state.newest,
+        now < world.witness.memory_is_short_until,
         _switchboards_key(world) if world.brain.policy.switchboard else None,
     )
 
@@ -281,6 +282,18 @@ def deploy_moves(world: World) -> Iterator[Event]:
                 pass
             case _:
                 yield event
+
+
+def moves_when_memory_is_short(world: World) -> Iterator[Event]:
+    """... and the OOM killer may take whoever is of use."""
+    yield from deploy_moves(world)
+    now, state = world.now + TICK, world.brain.state
+    for worker in state.staying():
+        if worker.id not in world.witness.unborn:
+            yield on.WorkerExited(now, worker.id, story.OOM_KILLED)
+    for template in state.templates.values():
+        if template.staying and template.pid is not None:
+            yield on.TemplateExited(now, template.id, story.OOM_KILLED)
 
 
 def _beating(world: World, now: float) -> dict[int, float]:
