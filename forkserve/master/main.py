@@ -10,11 +10,14 @@ Nothing else in the master waits. It imports no app code and runs no asyncio.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
 import sys
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatchmethod
 from time import monotonic
 
@@ -38,13 +41,17 @@ from forkserve.channel import (
 )
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
+from forkserve.config.values import AUTO
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
+from forkserve.master.capacity import Cpus, Room
+from forkserve.master.cgroups import Cgroups
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.oom import OomEvidence
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -66,6 +73,9 @@ def run(settings: Settings) -> int:
     if refusal := contradiction(settings):
         logbook.to_stderr(refusal)
         return 2
+    cgroups = Cgroups()
+    cpus = Cpus.look(cgroups)
+    sized = replace(settings, workers=cpus.workers(settings.workers))
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
@@ -76,11 +86,18 @@ def run(settings: Settings) -> int:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        master = Master(sized, policy_of(sized, can_adopt), listeners, Posix(), cgroups)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
-    return master.run()
+    return master.run(_remarks_on(settings.workers, cpus))
+
+
+def _remarks_on(wanted: int, cpus: Cpus) -> list[tuple[int, str]]:
+    """What is to be said of the number of workers, each with its level."""
+    if wanted == AUTO:
+        return [(logging.INFO, cpus.why_so_many())]
+    return [(logging.WARNING, why)] if (why := cpus.too_many(wanted)) else []
 
 
 def _has_a_switchboard(settings: Settings) -> bool:
@@ -108,7 +125,12 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy: Policy,
+        listeners: list[Listener],
+        kernel: Kernel,
+        cgroups: Cgroups,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
@@ -122,6 +144,9 @@ class Master:
         self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
         self._family = Family()
         self._dying: Person | None = None
+        self._cgroups = cgroups
+        self._oom = OomEvidence(cgroups)
+        self._weighed = False
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
         self._terminal = Terminal()
@@ -137,10 +162,12 @@ class Master:
         self.faults = 0
         """Errors in the master's own code that it has survived."""
 
-    def run(self) -> int:
+    def run(self, remarks: Sequence[tuple[int, str]] = ()) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
         self._logbook.opening(self._settings.workers)
+        for level, remark in remarks:
+            logbook.log.log(level, "%s", remark)
         self._handle(on.Started(monotonic()))
         while self._exit_code is None:
             self._turn()
@@ -156,6 +183,7 @@ class Master:
             for key, _ in sorted(ready, key=lambda r: r[0].fileobj != self._signals.fileno()):
                 key.data()
             if monotonic() >= self._supervisor.next_deadline():
+                self._oom.look(monotonic())
                 self._handle(on.Alarm(monotonic(), *self._beats()))
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
@@ -226,7 +254,10 @@ class Master:
             case Hello(pid):
                 self._is_born(worker, pid)
             case Ready():
+                lacks = self._lacks_memory(worker)
                 self._handle(on.WorkerReady(now, worker.id))
+                if lacks:
+                    logbook.log.warning("%s", lacks)
             case Leaving():
                 self._handle(on.WorkerLeaving(now, worker.id))
             case Spent(because):
@@ -269,6 +300,15 @@ class Master:
             case Trouble(what):
                 self._logbook.trouble(self._describe(switchboard), what)
 
+    def _lacks_memory(self, worker: WorkerChild) -> str:
+        """By the first worker that is ready: will all of them fit into memory? If not, why."""
+        if self._weighed or worker.pid is None:
+            return ""
+        self._weighed = True
+        workers = self._settings.workers + self._settings.spares
+        templates = 0 if worker.template is None else 1
+        return Room.look(self._cgroups).lacks(workers, worker.pid, templates)
+
     # -- births and deaths ------------------------------------------------------------
 
     def _asked_of(self, template: TemplateChild, worker_id: int) -> WorkerChild | None:
@@ -280,13 +320,13 @@ class Master:
         """Somebody says that ``worker`` is the process ``pid``. Believed if it is ours."""
         if worker.pid is not None or self._family.by_pid(pid):
             return
-        code = self._family.recall_stranger(pid)
-        if code is None and not self._kernel.is_child(pid):
+        death = self._family.recall_stranger(pid)
+        if death is None and not self._kernel.is_child(pid):
             return
         worker.pid = pid
         self._handle(on.Forked(monotonic(), worker.id, pid))
-        if code is not None:
-            self._bury(Death(pid, code))
+        if death is not None:
+            self._bury(death)
 
     def _settle(self, worker: WorkerChild) -> None:
         """No word will come from an unborn worker: nor will one, if its template is gone."""
@@ -303,7 +343,7 @@ class Master:
         child = self._family.by_pid(death.pid)
         if child is None:
             # As a subreaper, or as PID 1, we inherit orphans.
-            self._family.remember_stranger(death.pid, death.code)
+            self._family.remember_stranger(death)
             return
         was_open = not child.channel.closed
         for message in child.channel.receive_rest():
@@ -312,14 +352,16 @@ class Master:
             self._selector.unregister(child.channel)
         self._dying = self._describe(child)
         stack = child.stack()
+        ours = child.condemned
+        exit = on.Exit(death.code) if ours else self._oom.explain(death, monotonic())
         if isinstance(child, TemplateChild):
-            self._bury_template(child, on.Exit(death.code), stack)
+            self._bury_template(child, exit, stack)
         elif isinstance(child, SwitchboardChild):
-            self._bury_switchboard(child, on.Exit(death.code), stack)
+            self._bury_switchboard(child, exit, stack)
         else:
             del self._family.workers[child.id]
             self._let_go_of(child)
-            self._handle(on.WorkerExited(monotonic(), child.id, on.Exit(death.code), stack))
+            self._handle(on.WorkerExited(monotonic(), child.id, exit, stack))
         self._dying = None
 
     def _bury_template(self, template: TemplateChild, exit: on.Exit, stack: str) -> None:
@@ -428,6 +470,8 @@ class Master:
     @_perform.register(do.KillTemplate)
     @_perform.register(do.KillSwitchboard)
     def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard) -> None:
+        if child := self._family.by_pid(action.pid):
+            child.condemned = True
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
@@ -481,3 +525,4 @@ class Master:
         self._selector.close()
         self._signals.close()
         self._terminal.close()
+        self._oom.close()
