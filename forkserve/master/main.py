@@ -53,6 +53,7 @@ from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.oom import OomEvidence
 from forkserve.master.signals import SignalQueue, Terminal
+from forkserve.master.streams import fill_the_gaps
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
@@ -69,6 +70,7 @@ LONGEST_WAIT = 3600.0
 
 def run(settings: Settings) -> int:
     """Serve until stopped. Returns the exit code of the process."""
+    fill_the_gaps()
     logbook.configure(settings.log_level)
     if refusal := contradiction(settings):
         logbook.to_stderr(refusal)
