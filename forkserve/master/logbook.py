@@ -362,7 +362,7 @@ class Logbook:
         if what.out_of_memory:
             log.warning(
                 "memory is short, so the next worker is made in %.1f s and not at once; fewer "
-                "workers (TTOU, -w), or a higher limit, would help",
+                "workers (TTOU, -w) or a higher limit may help",
                 what.delay,
             )
             return

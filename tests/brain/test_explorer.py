@@ -98,7 +98,13 @@ def test_every_order_in_a_deploy_with_a_switchboard() -> None:
 
 @pytest.mark.parametrize(
     ("beginning", "depth"),
-    [(half_reloaded, 4), (serving_from_a_template, 4), (with_a_spare_from_a_template, 3)],
+    [
+        (lambda: newborn(TEMPLATE_POLICY), 8),
+        (half_reloaded, 4),
+        (serving_from_a_template, 4),
+        (with_a_spare_from_a_template, 3),
+    ],
+    ids=["newborn", "half reloaded", "from a template", "with a spare"],
 )
 def test_every_order_when_memory_is_short(beginning: Callable[[], World], depth: int) -> None:
     found = explore(beginning(), depth=depth, moves=moves_when_memory_is_short)

@@ -19,8 +19,10 @@ UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 WITH_ORPHANS = APP.replace(
     "    body =",
     """    if scope["path"] == "/orphans":
-        # The shell goes first, so each sleeper is given to PID 1, and ends there a moment later.
-        subprocess.run(["sh", "-c", "for i in 1 2 3 4 5; do sleep 0.1 & done"])
+        # The shell goes first, so each sleeper is given to PID 1, and ends there a moment later:
+        # half of them in a session of their own, like daemons.
+        sleepers = "for i in 1 2 3; do sleep 0.1 & setsid sleep 0.1 & done"
+        subprocess.run(["sh", "-c", sleepers])
     body =""",
 ).replace("import os", "import os, subprocess")
 
