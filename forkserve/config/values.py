@@ -24,9 +24,7 @@ def parse_workers(text: str) -> int:
     # The length first: int() refuses thousands of digits with a sentence of its own.
     if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST_WORKERS:
         return int(text)
-    raise ValueError(
-        f'"{text}" is not a number of workers; write one from 1 to {MOST_WORKERS}, or "auto".'
-    )
+    raise ValueError(f'"{text}" is not a number of workers; write 1 to {MOST_WORKERS}, or "auto".')
 
 
 def parse_size(text: str) -> int:

@@ -77,5 +77,5 @@ def test_a_number_of_workers(text: str, workers: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "513", "-1", "2.5", "four", "automatic", "9" * 9999])
 def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match='write one from 1 to 512, or "auto"'):
+    with pytest.raises(ValueError, match='write 1 to 512, or "auto"'):
         parse_workers(text)
