@@ -181,7 +181,11 @@ def who(name: str) -> Any:
 
 
 def umask(value: object) -> Outcome:
-    """A number, or text with gunicorn's rule for the base: ``18``, ``022``, ``0o22``, ``0x12``."""
+    """A number, or text with gunicorn's rule for the base: ``18``, ``022``, ``0o22``, ``0x12``.
+
+    gunicorn applies it to Unix sockets, and to a file of its own, but never to what the app
+    writes: taken for the mask of a process, its 0 would let everybody write the app's files.
+    """
     text = str(value).strip().lower()
     if text.startswith("0") and text.isdigit():
         text = f"0o{text}"
@@ -189,7 +193,7 @@ def umask(value: object) -> Outcome:
         mask = int(text, 0)
     except ValueError:
         return Refuse(f'umask "{value}" is no number; write for example "0o022".')
-    return Use({"umask": f"0o{mask:03o}"})
+    return Use({"unix_mode": f"{0o666 & ~mask:03o}"})
 
 
 # -- logs -----------------------------------------------------------------------------------
