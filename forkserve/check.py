@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from forkserve import apart, memory
+from forkserve.config.hooks import ARGUMENTS
 from forkserve.config.settings import Settings
 from forkserve.memory import mebibytes
 
@@ -69,6 +70,7 @@ def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
 
 
 def _examine(settings: Settings, lifespan: bool) -> Report:
+    from forkserve.hooks.calling import Hooks
     from forkserve.template import audit, sharing
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
@@ -76,6 +78,7 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
     report = Report(before=memory.of_kind("Pss"))
     before, began = audit.Baseline.take(), monotonic()
     try:
+        Hooks(settings.hooks, settings.app_dir, ARGUMENTS)
         config = load(settings)
     except BootError as exc:
         where = f" ({exc.failure.where})" if exc.failure.where else ""

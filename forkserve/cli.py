@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
 from forkserve import __version__
 from forkserve.config import command_line
 from forkserve.config.command_line import CONTEXT, Grouped, WrongArguments, given_of
+from forkserve.config.foreign import ForeignFlags
 from forkserve.config.reading import (
     Reading,
     Sources,
@@ -60,11 +62,12 @@ class _Command:
     help: str
     own: tuple[click.Parameter, ...]
 
-    def built(self, options: Mapping[str, Option]) -> click.Command:
+    def built(self, options: Mapping[str, Option], foreign: ForeignFlags) -> click.Command:
         # What is our own comes first: it is shown in a group without a title of its own.
         own = [*self.own, _CONFIG]
         return Grouped(
             options.values(),
+            foreign.options(),
             name=self.name,
             help=self.help,
             params=own,
@@ -158,7 +161,7 @@ def _serve(args: Sequence[str]) -> int:
     # Only here: --help and a wrong option need nothing of it.
     from forkserve.master.main import run
 
-    return run(reading)
+    return run(reading, partial(read, sources, os.environ))
 
 
 def _check_only(reading: Reading) -> int:
@@ -181,11 +184,17 @@ def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool]
     options = {option.name: option for option in OPTIONS}
     if not {"-h", "--help"} & set(args):
         try:
-            ctx = command_line.parse(command.built(options), command.name, args)
+            return _understood(command, args, options)
         except WrongArguments:
             pass  # it may be one of uvicorn's
-        else:
-            return ctx.params, Sources(given_of(ctx, options), ctx.params["config"] or "")
-    options = known_options()
-    ctx = command_line.parse(command.built(options), command.name, args)
-    return ctx.params, Sources(given_of(ctx, options), ctx.params["config"] or "")
+    return _understood(command, args, known_options())
+
+
+def _understood(
+    command: _Command, args: Sequence[str], options: Mapping[str, Option]
+) -> tuple[Mapping[str, bool], Sources]:
+    own = [flag for option in options.values() for flag in (*option.flags, *option.off)]
+    foreign = ForeignFlags.besides(own)
+    ctx = command_line.parse(command.built(options, foreign), command.name, args)
+    given = [foreign.found(ctx.params), given_of(ctx, options)]
+    return ctx.params, Sources(given, ctx.params["config"] or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -108,8 +109,8 @@ class WrongArguments(Exception):
 
 
 def _no_such(exc: click.NoSuchOption) -> str:
-    near = sorted(exc.possibilities or ())
-    hint = f"did you mean {' or '.join(near)}?" if near else "--help shows all."
+    near = difflib.get_close_matches(exc.option_name, exc.possibilities or (), n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help shows all."
     return f"there is no option {exc.option_name}; {hint}"
 
 

@@ -20,6 +20,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"--share immortal is not possible here: {why_not}; leave it out."
     if settings.switchboard == "on" and sys.platform != "linux":
         yield "--switchboard on needs Linux (epoll(7)); leave it out."
+    for header in settings.uvicorn.get("headers", ()):
+        if not header.partition(":")[1]:
+            yield f'--header "{header}" has no ":"; write NAME:VALUE.'
     if settings.max_requests_jitter and not settings.max_requests:
         yield "--max-requests-jitter adds to --max-requests; give that too."
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from forkserve.config.hooks import Hook
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -25,3 +27,5 @@ class Found:
 
     notes: list[str] = field(default_factory=list)
     """What has no effect, and why: worth a warning."""
+
+    hooks: list[Hook] = field(default_factory=list)

@@ -18,6 +18,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from forkserve import apart
+from forkserve.config.gunicorn_values import described_worker_class
+from forkserve.config.unknown_names import never_read
 
 LONGEST = 30.0
 """Seconds that the file may take."""
@@ -28,11 +30,14 @@ class Content:
     """What a Python file defines, by name."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    """What JSON can hold; of a class its name with its module's."""
+    """What JSON can hold; of a class its name with its module's, of a worker_class more."""
 
     functions: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     """What it has changed there."""
+
+    never_read: list[str] = field(default_factory=list)
+    """The names that the file itself has no use for."""
 
     lines: dict[str, int] = field(default_factory=dict)
     problem: str = ""
@@ -69,17 +74,25 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
         return {"problem": _explain(exc, path, shown)}
     except (Exception, SystemExit) as exc:
         return {"problem": _explain(exc, path, shown)}
-    values, functions = {}, []
+    values: dict[str, object] = {}
+    functions = []
     for name, value in vars(module).items():
         if name.startswith("_") or isinstance(value, ModuleType) or _is_a_class(value, name):
             continue
         if isinstance(value, FunctionType):
             functions.append(name)
+        elif name == "worker_class" and isinstance(value, type):
+            values[name] = described_worker_class(value)
         elif (plain := _plain(value)) is not None:
             values[name] = plain
     changed = {k: v for k, v in os.environ.items() if before.get(k) != v}
-    lines = _lines(source)
-    return {"values": values, "functions": functions, "environment": changed, "lines": lines}
+    return {
+        "values": values,
+        "functions": functions,
+        "environment": changed,
+        "never_read": sorted(never_read(source)),
+        "lines": _lines(source),
+    }
 
 
 def _explain(exc: BaseException, path: str, shown: str) -> str:

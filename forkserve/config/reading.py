@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from forkserve.config import environment, python_names
+from forkserve.config import environment, foreign
 from forkserve.config.contradictions import contradictions
 from forkserve.config.given import Found, Given
+from forkserve.config.gunicorn import SETTINGS
 from forkserve.config.python_file import execute
 from forkserve.config.settings import OPTIONS, Group, Option, Settings
 from forkserve.config.toml_file import from_toml, has_settings
@@ -40,13 +41,13 @@ class Reading:
     """The settings, and how they came to be."""
 
     settings: Settings
-    places: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)
     """By a setting's name where its value was given; what is not in it has its default."""
 
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What was given and has no effect, and why."""
 
-    file: str
+    file: str = ""
     """The file that was read, as the user would call it; empty if none was."""
 
     def value(self, option: Option) -> Any:
@@ -59,12 +60,9 @@ class Reading:
 class Sources:
     """What there is to read. Kept for the whole life of a master: a reload reads it again."""
 
-    command_line: Found = field(default_factory=Found)
+    command_line: Sequence[Found] = ()
     file: str = ""
     """As given with ``-c``; empty: look for one."""
-
-    extra: Callable[[], Found] = Found
-    """Reads what stands between the environment and the file."""
 
 
 def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = False) -> Reading:
@@ -75,9 +73,9 @@ def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = Fa
     as_gunicorn = path.endswith(".py")
     in_order = [
         *((ecosystem, file) if as_gunicorn else (file, ecosystem)),
-        sources.extra(),
+        foreign.from_command_arguments(environ.get(foreign.COMMAND_ARGUMENTS, "")),
         environment.from_environment(environ),
-        sources.command_line,
+        *sources.command_line,
     ]
     return _Merge().of(in_order, path, without_app)
 
@@ -85,7 +83,7 @@ def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = Fa
 def known_options() -> dict[str, Option]:
     """All options by name, uvicorn's too. Raises NoUvicornError."""
     ours = {option.name: option for option in OPTIONS}
-    passed_on = uvicorn_options(python_names.not_passed_to_uvicorn() | frozenset(ours))
+    passed_on = uvicorn_options(foreign.NOT_PASSED_ON | frozenset(ours))
     return ours | {option.name: option for option in passed_on}
 
 
@@ -103,8 +101,23 @@ def _read_file(shown: str) -> Found:
     if path.endswith(".toml"):
         return from_toml(path, shown)
     if path.endswith(".py"):
-        return python_names.translated(execute(path, shown), path, shown)
+        return _from_python(path, shown)
     return Found(problems=[f"-c {shown}: is neither a .toml nor a .py file."])
+
+
+def _from_python(path: str, shown: str) -> Found:
+    content = execute(path, shown)
+    ours = {option.name for option in OPTIONS}
+    if any(name not in ours and name not in SETTINGS for name in content.values):
+        ours |= _names_of_uvicorns()
+    return foreign.from_python(content, path, shown, ours)
+
+
+def _names_of_uvicorns() -> set[str]:
+    try:
+        return set(known_options())
+    except NoUvicornError:
+        return set()  # which is said where one of them is used
 
 
 class _Merge:
@@ -125,7 +138,8 @@ class _Merge:
             notes += source.notes
             for given in source.given:
                 self._take(given)
-        settings = self._settings()
+        hooks = [hook for source in sources for hook in source.hooks]
+        settings = replace(self._settings(), hooks=tuple(hooks))
         if not settings.app and not without_app and "app" not in self._wrong:
             self._problems.append(
                 'there is no APP to serve; write for example "forkserve demo_app:app".'
@@ -160,7 +174,7 @@ class _Merge:
         return option
 
     def _unknown(self, name: str) -> str:
-        if instead := python_names.instead_of(name):
+        if instead := foreign.instead_of(name):
             return instead
         near = difflib.get_close_matches(name, self._options, n=1)
         hint = f'did you mean "{near[0]}"?' if near else "forkserve --help shows all."

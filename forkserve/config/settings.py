@@ -9,11 +9,12 @@ from uvicorn itself: see :mod:`forkserve.config.uvicorn_options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
 from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
     choice,
@@ -25,7 +26,13 @@ from forkserve.config.kinds import (
     text,
     whole,
 )
-from forkserve.config.values import parse_app, parse_function, parse_path, parse_worker_env
+from forkserve.config.values import (
+    parse_app,
+    parse_function,
+    parse_path,
+    parse_variable,
+    parse_worker_env,
+)
 
 
 class Group(Enum):
@@ -60,6 +67,9 @@ class Option:
     otherwise: str = ""
     """What happens by default, where the default value does not say it."""
 
+    fixed: bool = False
+    """It counts as it was at the start; a reload does not change it."""
+
     secret: bool = False
     """Its value is never shown."""
 
@@ -77,10 +87,12 @@ def setting(
     help: str,
     off: tuple[str, ...] = (),
     otherwise: str = "",
+    fixed: bool = False,
 ) -> Any:
     """A field of :class:`Settings` with its declaration."""
-    declared = {"flags": flags, "kind": kind, "group": group, "help": help}
-    return field(default=default, metadata=declared | {"off": off, "otherwise": otherwise})
+    declared = {"flags": flags, "off": off, "kind": kind, "group": group, "help": help}
+    more = {"otherwise": otherwise, "fixed": fixed}
+    return field(default=default, metadata=declared | more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +119,21 @@ class Settings:
         group=Group.APP,
         help="APP is a function that returns the app.",
     )
+    env: tuple[tuple[str, str], ...] = setting(
+        (),
+        "-e",
+        "--env",
+        kind=many(text("NAME=VALUE", parse_variable, "=".join)),
+        group=Group.APP,
+        help="Set in the environment before the app is imported. May be given several times.",
+    )
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),),
         "-b",
         "--bind",
         kind=many(text("HOST:PORT", parse_bind), split=","),
         group=Group.SOCKETS,
+        fixed=True,
         help="Address to listen on: HOST:PORT, :PORT (every IPv4 interface), [IPV6]:PORT; port 0 "
         "takes a free one. May be given several times.",
     )
@@ -129,6 +150,7 @@ class Settings:
         "--spares",
         kind=whole(0, 512),
         group=Group.WORKERS,
+        fixed=True,
         help="How many more workers to keep ready that accept nothing until one dies.",
     )
     surge: int | None = setting(
@@ -248,6 +270,7 @@ class Settings:
         "--switchboard",
         kind=choice("auto", "on", "off"),
         group=Group.CONNECTIONS,
+        fixed=True,
         help="Whether idle keep-alive connections wait at the switchboard, from which any free "
         "worker takes the next request: while handlers are slow (auto), always, or never.",
     )
@@ -291,6 +314,9 @@ class Settings:
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
     """What uvicorn.Config is given besides, by its own names."""
 
+    hooks: tuple[Hook, ...] = ()
+    """From a file only."""
+
 
 def _declared(one: Field[Any]) -> Option:
     default = None if one.default is MISSING else one.default
@@ -299,3 +325,13 @@ def _declared(one: Field[Any]) -> Option:
 
 OPTIONS: tuple[Option, ...] = tuple(_declared(f) for f in fields(Settings) if "kind" in f.metadata)
 """forkserve's own, in the order in which they are shown."""
+
+
+def with_what_is_fixed(new: Settings, old: Settings) -> Settings:
+    """``new`` with the values of ``old`` for what a reload does not change."""
+    return replace(new, **{o.name: getattr(old, o.name) for o in OPTIONS if o.fixed})
+
+
+def changed(new: Settings, old: Settings) -> list[Option]:
+    """forkserve's own settings that differ."""
+    return [o for o in OPTIONS if getattr(new, o.name) != getattr(old, o.name)]

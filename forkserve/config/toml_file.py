@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from typing import Any
 
 from forkserve.config.given import Found, Given
+from forkserve.config.hooks import ARGUMENTS, Hook
+from forkserve.config.values import parse_function
 
 TABLE = ("tool", "forkserve")
 """Where they stand in pyproject.toml."""
@@ -41,12 +44,30 @@ def from_toml(path: str, shown: str) -> Found:
     if path.endswith("pyproject.toml"):
         table = TABLE
         content = content.get("tool", {}).get("forkserve", {})
+    _take_hooks(content.pop("hooks", {}), found, shown)
     for key, value in content.items():
         line = _line_of(text, table, key)
         found.given.append(
             Given(key.replace("-", "_"), value, f"{shown}:{line}" if line else shown)
         )
     return found
+
+
+def _take_hooks(table: Any, found: Found, shown: str) -> None:
+    """``worker_ready = "module:function"`` and the like, in a table ``hooks``."""
+    if not isinstance(table, dict):
+        found.problems.append(f"{shown}, hooks: is no table of names and functions.")
+        return
+    for name, function in table.items():
+        if name not in ARGUMENTS:
+            near = difflib.get_close_matches(name, ARGUMENTS, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(ARGUMENTS)}."
+            found.problems.append(f'{shown}, hooks: there is no hook "{name}"; {hint}')
+            continue
+        try:
+            found.hooks.append(Hook(name, "", parse_function(str(function))))
+        except ValueError as exc:
+            found.problems.append(f"{shown}, hooks.{name}: {exc}")
 
 
 def _line_of(text: str, table: tuple[str, ...], key: str) -> int:

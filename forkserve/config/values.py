@@ -19,11 +19,17 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def parse_worker_env(text: str) -> tuple[str, str]:
-    """Name and value of ``NAME=VALUE``, where VALUE may hold ``{slot}`` and the like."""
+def parse_variable(text: str, example: str = "MODEL=small") -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``."""
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f'"{text}" is not NAME=VALUE; write for example "GPU={{slot}}".')
+        raise ValueError(f'"{text}" is not NAME=VALUE; write for example "{example}".')
+    return name, value
+
+
+def parse_worker_env(text: str) -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``, where VALUE may hold ``{slot}`` and the like."""
+    name, value = parse_variable(text, "GPU={slot}")
     try:
         filled_in(value, dict.fromkeys(_PLACES, 0))
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as exc:

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
-from forkserve.master.family import SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.hooks.views import Worker
+from forkserve.master.family import HookChild, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
 from forkserve.scoreboard import Row, Scoreboard
@@ -22,7 +23,7 @@ from forkserve.worker import birth
 
 
 class Nursery:
-    """Makes workers, templates and switchboards."""
+    """Makes workers, templates, switchboards and hook runners."""
 
     def __init__(
         self,
@@ -32,11 +33,23 @@ class Nursery:
         listeners: Sequence[Listener],
         exchange: Exchange | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings = {0: settings}
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+        self._hooks_made = 0
+
+    def use(self, settings: Settings, since: int, serving: int) -> None:
+        """Make what belongs to the generation ``since``, or a later one, by these settings.
+
+        Besides, only the generation ``serving`` is made of any more.
+        """
+        self._settings = {serving: self.settings_of(serving), since: settings}
+
+    def settings_of(self, generation: int) -> Settings:
+        """What is, or would be, made of that generation is made by these."""
+        return self._settings[max(since for since in self._settings if since <= generation)]
 
     def fork(self, wanted: Fork) -> WorkerChild:
         """A new worker, which will import the app itself.
@@ -48,7 +61,9 @@ class Nursery:
             row = self._clean_row(wanted.slot)
             job = self._job(wanted, theirs, row, last_words)
             pid = self._kernel.fork(partial(birth.run, job))
-        return WorkerChild(wanted.worker_id, wanted.generation, pid, ours, last_words, row)
+        return WorkerChild(
+            wanted.worker_id, wanted.generation, pid, ours, last_words, row, slot=wanted.slot
+        )
 
     def ask(self, template: TemplateChild, wanted: Fork) -> WorkerChild:
         """A worker that ``template`` has been asked to fork; its pid is not known yet.
@@ -61,7 +76,14 @@ class Nursery:
             spawn = Spawn(wanted.worker_id, wanted.slot, int(wanted.spare))
             template.channel.offer(spawn, (theirs.fileno(), last_words))
         return WorkerChild(
-            wanted.worker_id, wanted.generation, None, ours, last_words, row, template.id
+            wanted.worker_id,
+            wanted.generation,
+            None,
+            ours,
+            last_words,
+            row,
+            template.id,
+            wanted.slot,
         )
 
     def fork_template(self, wanted: ForkTemplate) -> TemplateChild:
@@ -76,6 +98,13 @@ class Nursery:
         with self._ends() as (ours, theirs, last_words):
             pid = self._kernel.fork(self._switchboard_life(self._exchange, theirs, last_words))
         return SwitchboardChild(wanted.switchboard_id, 0, pid, ours, last_words)
+
+    def fork_hook(self, hook: str, workers: Sequence[Worker], settings: Settings) -> HookChild:
+        """A process that calls this hook, for each of ``workers`` if there are any, and exits."""
+        self._hooks_made += 1
+        with self._ends() as (ours, theirs, last_words):
+            pid = self._kernel.fork(self._hook_life(hook, workers, settings, theirs, last_words))
+        return HookChild(self._hooks_made, 0, pid, ours, last_words, hook)
 
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:
@@ -100,7 +129,7 @@ class Nursery:
             wanted.worker_id,
             wanted.generation,
             wanted.slot,
-            self._settings,
+            self.settings_of(wanted.generation),
             [listener.socket for listener in self._listeners],
             channel,
             row,
@@ -121,7 +150,7 @@ class Nursery:
 
             errand = main.Errand(
                 wanted.generation,
-                self._settings,
+                self.settings_of(wanted.generation),
                 [listener.socket for listener in self._listeners],
                 channel,
                 self._scoreboard,
@@ -141,8 +170,28 @@ class Nursery:
         def life() -> NoReturn:
             from forkserve.switchboard import main
 
-            graceful = self._settings.graceful_timeout
+            newest = self._settings[max(self._settings)]
+            graceful = newest.graceful_timeout
             main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
+
+        return life
+
+    def _hook_life(
+        self,
+        hook: str,
+        workers: Sequence[Worker],
+        settings: Settings,
+        channel: Channel,
+        last_words: int,
+    ) -> Callable[[], NoReturn]:
+        master_pid = os.getpid()
+
+        def life() -> NoReturn:
+            # In the child only, since it runs the user's code.
+            from forkserve.hooks import runner
+
+            errand = runner.Errand(hook, workers, settings, channel, last_words, master_pid)
+            runner.run(errand)
 
         return life
 

@@ -50,6 +50,8 @@ class WorkerChild(Child):
     template: int | None = None
     """The template that was asked to fork it, if one was."""
 
+    slot: int = 0
+
     def close(self) -> None:
         # Its siblings compare their connections with those that it does not have any more.
         self.row.clear()
@@ -66,6 +68,13 @@ class SwitchboardChild(Child):
     """The master's end of a switchboard. It belongs to no generation."""
 
 
+@dataclass(slots=True)
+class HookChild(Child):
+    """The master's end of a process that calls a hook. It belongs to no generation."""
+
+    hook: str
+
+
 class Family:
     """Everybody who is not buried yet."""
 
@@ -73,6 +82,7 @@ class Family:
         self.workers: dict[int, WorkerChild] = {}
         self.templates: dict[int, TemplateChild] = {}
         self.switchboards: dict[int, SwitchboardChild] = {}
+        self.hooks: dict[int, HookChild] = {}
         self._strangers: dict[int, int] = {}
 
     def holds(self, child: Child) -> bool:
@@ -85,6 +95,7 @@ class Family:
         yield from self.workers.values()
         yield from self.templates.values()
         yield from self.switchboards.values()
+        yield from self.hooks.values()
 
     def unborn(self, template: int | None = None) -> list[WorkerChild]:
         """Workers whose pid nobody has said yet: all, or those asked of one template."""

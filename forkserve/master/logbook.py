@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import singledispatchmethod
 from time import monotonic
 
+from forkserve.config.reading import Reading
+from forkserve.config.settings import Settings, changed
 from forkserve.master import signals
 from forkserve.master.kernel import process_state
 from forkserve.scoreboard import Snapshot
@@ -124,6 +126,19 @@ class Logbook:
                 "holds plaintext ones only"
             )
         self._said_encrypted = True
+
+    def read_anew(self, reading: Reading, old: Settings) -> None:
+        """For a reload. What has changed and cannot take effect is said."""
+        for warning in reading.notes:
+            log.warning("%s", warning)
+        if fixed := [o.name for o in changed(reading.settings, old) if o.fixed]:
+            log.warning(
+                "reload: %s cannot be changed while the master runs, and is as before; restart it",
+                " and ".join(fixed),
+            )
+
+    def cannot_start(self, failure: BootFailure) -> None:
+        log.critical("cannot start %s. %s", self._app, failure)
 
     def trouble(self, person: Person, what: str) -> None:
         """Somebody meets a difficulty, and says which in the words that follow its name."""
@@ -400,12 +415,20 @@ class Logbook:
             "reload failed: generation %d is dropped and generation %d keeps serving. %s",
             what.generation,
             what.serving,
-            _reason(what.failure),
+            what.failure,
+        )
+
+    @tell.register
+    def _(self, what: note.ReloadRefused) -> None:
+        log.error(
+            "reload failed: generation %d keeps serving, with the settings that it has. %s",
+            what.serving,
+            what.failure,
         )
 
     @tell.register
     def _(self, what: note.FirstBootFailed) -> None:
-        log.critical("cannot start %s. %s", self._app, _reason(what.failure))
+        self.cannot_start(what.failure)
 
     @tell.register
     def _(self, what: note.Scaled) -> None:
@@ -502,11 +525,6 @@ def _busy_with(seen: Snapshot | None) -> str:
     others = f" and {seen.in_flight - 1} more" if seen.in_flight > 1 else ""
     since = monotonic() - seen.serving_since
     return f", serving {seen.serving} for {since:.1f} s{others}"
-
-
-def _reason(failure: BootFailure) -> str:
-    where = f" ({failure.where})" if failure.where else ""
-    return f"{failure.headline}{where}{_block(failure.details)}"
 
 
 def _block(text: str) -> str:

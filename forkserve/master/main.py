@@ -15,7 +15,9 @@ import selectors
 import signal
 import sys
 from collections import deque
-from functools import singledispatchmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, singledispatchmethod
 from time import monotonic
 
 from forkserve.channel import (
@@ -37,14 +39,24 @@ from forkserve.channel import (
     Unfit,
 )
 from forkserve.config.reading import Reading
-from forkserve.config.settings import Settings
+from forkserve.config.settings import Settings, with_what_is_fixed
+from forkserve.hooks.views import Worker
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
-from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.master.family import (
+    Child,
+    Family,
+    HookChild,
+    SwitchboardChild,
+    TemplateChild,
+    WorkerChild,
+)
+from forkserve.master.hooks import HookCalls, Means
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -56,12 +68,18 @@ from forkserve.switchboard.queues import Exchange
 from forkserve.template.twofold import adopt_orphans
 from forkserve.worker.lifeline import STACK_SIGNAL
 
+START_FAILED = 3
+"""The exit code if the hook on_starting has failed, as if the app cannot start."""
+
 LONGEST_WAIT = 3600.0
 """Seconds. Some selectors refuse an endless float."""
 
 
-def run(reading: Reading) -> int:
-    """Serve until stopped. Returns the exit code of the process."""
+def run(reading: Reading, reread: Reread | None = None) -> int:
+    """Serve until stopped. Returns the exit code of the process.
+
+    ``reread`` reads the settings anew for a reload; without it they stay as they are.
+    """
     settings = reading.settings
     logbook.configure(settings.log_level)
     for note in reading.notes:
@@ -76,7 +94,8 @@ def run(reading: Reading) -> int:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        policy = partial(policy_of, can_adopt=can_adopt)
+        master = Master(settings, policy, listeners, Posix(), reread)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -108,19 +127,31 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy_of: Callable[[Settings], Policy],
+        listeners: list[Listener],
+        kernel: Kernel,
+        reread: Reread | None = None,
     ) -> None:
         self._settings = settings
+        self._policy_of = policy_of
+        policy = policy_of(settings)
+        self._reread = reread
+        self._rereading: Rereading | None = None
         self._listeners = listeners
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
-        self._scoreboard = Scoreboard(policy.slots)
+        self._rows = policy.slots
+        self._scoreboard = Scoreboard(self._rows)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
         if policy.switchboard:
             self._exchange = Exchange.make(self._scoreboard.switchboard())
         self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
         self._family = Family()
+        means = Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
+        self._hooks = HookCalls(self._settings_in_force, means)
         self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
@@ -141,15 +172,34 @@ class Master:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
         self._logbook.opening(self._settings.workers)
-        self._handle(on.Started(monotonic()))
-        while self._exit_code is None:
+        if self._may_start():
+            self._handle(on.Started(monotonic()))
+            while self._exit_code is None:
+                self._turn()
+            self._hooks.say_goodbye()
+        else:
+            self._hooks.end_at_once()
+        while self._hooks.busy:
             self._turn()
         self._close()
+        assert self._exit_code is not None
         return self._exit_code
+
+    def _may_start(self) -> bool:
+        """Wait for the hook that comes before all else. Not, if that has failed, or if we
+        were told to stop meanwhile."""
+        self._hooks.call("on_starting")
+        while self._hooks.busy and self._exit_code is None:
+            self._turn()
+        if self._exit_code is None and self._hooks.start_failure:
+            self._logbook.cannot_start(self._hooks.start_failure)
+            self._exit_code = START_FAILED
+        return self._exit_code is None
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and see to it."""
-        wait = min(max(0.0, self._supervisor.next_deadline() - monotonic()), LONGEST_WAIT)
+        due = min(self._supervisor.next_deadline(), self._hooks.next_deadline())
+        wait = min(max(0.0, due - monotonic()), LONGEST_WAIT)
         try:
             ready = self._selector.select(wait)
             # Signals first: what they say explains what the workers say.
@@ -157,6 +207,7 @@ class Master:
                 key.data()
             if monotonic() >= self._supervisor.next_deadline():
                 self._handle(on.Alarm(monotonic(), *self._beats()))
+            self._hooks.alarm(monotonic())
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -192,13 +243,60 @@ class Master:
             case signal.SIGHUP if self._terminal.gone:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
-                self._handle(on.ReloadRequested(now))
+                self._reload()
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
                 self._handle(on.ScaleRequested(now, -1))
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
+
+    # -- a reload ---------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Read the settings again, and then have the supervisor bring the new code."""
+        if self._rereading is not None:
+            self._rereading.outdated = True
+        elif self._reread is None:
+            self._handle(on.ReloadRequested(monotonic()))
+        else:
+            self._begin_rereading(self._reread)
+
+    def _begin_rereading(self, reread: Reread) -> None:
+        try:
+            self._rereading = Rereading(self._kernel, reread)
+        except OSError as exc:
+            failure = on.BootFailure(f"The settings could not be read: {exc.strerror}.")
+            self._handle(on.SettingsRejected(monotonic(), failure))
+        else:
+            self._selector.register(self._rereading, selectors.EVENT_READ, self._hear_settings)
+
+    def _hear_settings(self) -> None:
+        rereading = self._rereading
+        if rereading is None or not rereading.is_complete():
+            return
+        self._selector.unregister(rereading)
+        rereading.close()
+        self._rereading = None
+        if rereading.outdated:
+            self._reload()
+            return
+        match rereading.result():
+            case Reading() as reading:
+                self._reload_with(reading)
+            case failure:
+                self._handle(on.SettingsRejected(monotonic(), failure))
+
+    def _reload_with(self, reading: Reading) -> None:
+        self._logbook.read_anew(reading, self._settings)
+        settings = with_what_is_fixed(reading.settings, self._settings)
+        policy = self._policy_of(settings)
+        # The rows of the scoreboard have been counted at the start.
+        surge = policy.surge - max(0, policy.slots - self._rows)
+        policy = replace(policy, surge=surge, seed=self._supervisor.policy.seed)
+        supervisor = self._supervisor
+        self._nursery.use(settings, supervisor.next_generation(), supervisor.state.current)
+        self._handle(on.ReloadRequested(monotonic(), policy))
 
     def _hear(self, child: Child) -> None:
         """A child has said something, or its end of the channel is closed."""
@@ -219,6 +317,8 @@ class Master:
             self._on_worker_message(child, message)
         elif isinstance(child, SwitchboardChild):
             self._on_switchboard_message(child, message)
+        elif isinstance(child, HookChild):
+            self._on_hook_message(child, message)
 
     def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
         now = monotonic()
@@ -269,6 +369,13 @@ class Master:
             case Trouble(what):
                 self._logbook.trouble(self._describe(switchboard), what)
 
+    def _on_hook_message(self, child: HookChild, message: Message) -> None:
+        match message:
+            case BootFailed(headline, where, details):
+                self._hooks.has_failed(child, on.BootFailure(headline, where, details))
+            case BootExtended(seconds):
+                self._hooks.extend(child, seconds)
+
     # -- births and deaths ------------------------------------------------------------
 
     def _asked_of(self, template: TemplateChild, worker_id: int) -> WorkerChild | None:
@@ -316,10 +423,14 @@ class Master:
             self._bury_template(child, on.Exit(death.code), stack)
         elif isinstance(child, SwitchboardChild):
             self._bury_switchboard(child, on.Exit(death.code), stack)
-        else:
+        elif isinstance(child, HookChild):
+            self._forget_hook(child)
+            self._hooks.has_ended(child, on.Exit(death.code), stack)
+        elif isinstance(child, WorkerChild):
             del self._family.workers[child.id]
             self._let_go_of(child)
             self._handle(on.WorkerExited(monotonic(), child.id, on.Exit(death.code), stack))
+            self._hooks.call("child_exit", _as_shown(child, death))
         self._dying = None
 
     def _bury_template(self, template: TemplateChild, exit: on.Exit, stack: str) -> None:
@@ -401,6 +512,30 @@ class Master:
         assert board.pid is not None
         self._events.append(on.SwitchboardForked(monotonic(), board.id, board.pid))
 
+    def _settings_in_force(self) -> Settings:
+        """Those of the generation that serves."""
+        return self._nursery.settings_of(self._supervisor.state.current)
+
+    # -- hooks: see HookCalls ---------------------------------------------------------
+
+    def _fork_hook(self, hook: str, workers: Sequence[Worker]) -> HookChild:
+        child = self._nursery.fork_hook(hook, workers, self._settings_in_force())
+        self._family.hooks[child.id] = child
+        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+        return child
+
+    def _dump_hook(self, child: HookChild) -> None:
+        assert child.pid is not None
+        self._kernel.signal(child.pid, STACK_SIGNAL)
+
+    def _kill_hook(self, child: HookChild) -> None:
+        assert child.pid is not None
+        self._kernel.signal(child.pid, signal.SIGKILL)
+
+    def _forget_hook(self, child: HookChild) -> None:
+        del self._family.hooks[child.id]
+        self._let_go_of(child)
+
     @_perform.register
     def _promote(self, action: do.Promote) -> None:
         self._family.workers[action.worker_id].channel.offer(Promote())
@@ -446,6 +581,7 @@ class Master:
     @_perform.register
     def _tell(self, action: do.Note) -> None:
         self._logbook.tell(action)
+        self._hooks.hear(action)
 
     # -- who is who -------------------------------------------------------------------
 
@@ -466,6 +602,8 @@ class Master:
     def _describe(self, child: Child) -> Person:
         if isinstance(child, SwitchboardChild):
             return self._describe_switchboard(child)
+        if isinstance(child, HookChild):
+            return Person(f"the hook {child.hook} (pid {child.pid})", child.pid)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
         pid = f"pid {child.pid}, " if child.pid else ""
         seen = child.row.snapshot() if isinstance(child, WorkerChild) else None
@@ -478,6 +616,20 @@ class Master:
         return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
 
     def _close(self) -> None:
+        if self._rereading is not None:
+            self._rereading.close()
         self._selector.close()
         self._signals.close()
         self._terminal.close()
+
+
+def _as_shown(worker: WorkerChild, death: Death) -> Worker:
+    """As the hook child_exit is to see it."""
+    return Worker(
+        worker.id,
+        worker.generation,
+        worker.slot,
+        os.getpid(),
+        pid=death.pid,
+        exit_code=death.code,
+    )

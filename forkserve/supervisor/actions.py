@@ -403,6 +403,14 @@ class GenerationDropped(Note):
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadRefused(Note):
+    """A reload was asked for, and there is nothing to be tried: the settings are wrong."""
+
+    serving: int
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
 class FirstBootFailed(Note):
     """No worker was ever ready and the app cannot boot: the master gives up."""
 

@@ -68,14 +68,40 @@ class Supervisor(Verdicts):
             return
         state.backoff.stable()
         state.template_backoff.stable()
-        if state.trial is not None and not self._tried(state.trial):
-            return  # its canary is not born yet and will import what is on disk then
-        superseded, state.newest = state.trial, state.newest + 1
+        generation = self.next_generation()
+        state.proposed = event.policy
+        if not state.current:
+            self._adopt()  # nobody serves by the old one
+        if generation == state.trial or state.newest == 0:
+            return  # nobody is made of it yet, and whoever will be imports what is on disk then
+        superseded, state.newest = state.trial, generation
         state.trial = state.newest
         state.deaths_in_trial = 0
         if state.current and state.reload_began is None:
             state.reload_began = event.now
         self._out.append(do.ReloadBegins(state.newest, state.current or None, superseded))
+
+    @_observe.register
+    def _settings_rejected(self, event: on.SettingsRejected) -> None:
+        state = self.state
+        if state.stopping:
+            self._out.append(do.Ignored("reload", "the master is stopping"))
+        else:
+            self._out.append(do.ReloadRefused(state.wanted_generation, event.failure))
+
+    def next_generation(self) -> int:
+        """Which generation a reload would be tried as."""
+        trial = self.state.trial
+        return trial if trial is not None and not self._tried(trial) else self.state.newest + 1
+
+    def _adopt(self) -> None:
+        """From now on decide by what has been proposed."""
+        state = self.state
+        policy, state.proposed = state.proposed or self.policy, None
+        if policy.workers != self.policy.workers:
+            self._out.append(do.Scaled(policy.workers, before=state.target))
+            state.target = policy.workers
+        self.policy = policy
 
     def _tried(self, generation: int) -> bool:
         return any(p.generation == generation for p in self.state.processes())
@@ -116,7 +142,9 @@ class Supervisor(Verdicts):
         worker = self.state.workers[event.worker_id]
         worker.pid = event.pid
         if worker.template is not None and worker.phase is Phase.STARTING:
-            worker.deadline = max(worker.deadline, self._boot_deadline(event.now))
+            worker.deadline = max(
+                worker.deadline, self._boot_deadline(worker.generation, event.now)
+            )
         # It may have been given up while its birth was under way.
         if worker.phase is Phase.DRAINING:
             limit = event.now + self._drain_limit(worker)
@@ -161,6 +189,7 @@ class Supervisor(Verdicts):
         state = self.state
         first = state.current == 0
         state.current, state.trial = canary.generation, None
+        self._adopt()
         if state.stage is Stage.BOOTING:
             state.stage = Stage.SERVING  # booting -> serving
         if not first:
@@ -364,7 +393,7 @@ class Supervisor(Verdicts):
     def _fork(self, birth: Birth, now: float) -> None:
         state = self.state
         state.last_id += 1
-        deadline = self._boot_deadline(now)
+        deadline = self._boot_deadline(birth.generation, now)
         if birth.template is not None:  # the boot begins once it is born
             deadline = min(deadline, now + self.policy.spawn_timeout)
         worker = Worker(
@@ -389,7 +418,7 @@ class Supervisor(Verdicts):
             generation,
             Phase.STARTING,
             born=now,
-            deadline=self._boot_deadline(now),
+            deadline=self._boot_deadline(generation, now),
         )
         self._out.append(do.ForkTemplate(state.last_template, generation))
 

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkserve.supervisor.state import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,16 @@ class Started(Event):
 @dataclass(frozen=True, slots=True)
 class ReloadRequested(Event):
     """Replace every worker by one with the code that is on disk now (SIGHUP)."""
+
+    policy: Policy | None = None
+    """What to decide by from then on, if the new generation can serve; None: as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRejected(Event):
+    """A reload was asked for, and the settings cannot be used."""
+
+    failure: BootFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,11 @@ class BootFailure:
     headline: str
     where: str = ""
     details: str = ""
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        details = "\n" + textwrap.indent(self.details, "    ") if self.details else ""
+        return f"{self.headline}{where}{details}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ class Policy:
     @property
     def slots(self) -> int:
         """How many processes there can be at most, those that are leaving included."""
-        return 2 * (self.most_workers + self.spares) + self.surge + 1
+        surge = max(self.surge, self.most_workers // 4)  # which a reload may ask for
+        return 2 * (self.most_workers + self.spares) + surge + 1
 
 
 @dataclass(slots=True)
@@ -207,6 +208,9 @@ class State:
 
     newest: int = 0
     """The highest generation number given so far."""
+
+    proposed: Policy | None = None
+    """What to decide by once the generation on trial is accepted."""
 
     deaths_in_trial: int = 0
     """Processes of the trial that something killed before they were ready."""

@@ -56,8 +56,15 @@ class Verdicts(Switchboards):
 
     # -- deadlines and deaths ---------------------------------------------------------
 
-    def _boot_deadline(self, now: float) -> float:
-        return now + self.policy.boot_timeout if self.policy.boot_timeout else FOREVER
+    def _boot_timeout(self, generation: int) -> float:
+        """The one on trial is given the time that its own settings grant."""
+        on_trial = generation == self.state.trial
+        policy = self.state.proposed if on_trial and self.state.proposed else self.policy
+        return policy.boot_timeout
+
+    def _boot_deadline(self, generation: int, now: float) -> float:
+        timeout = self._boot_timeout(generation)
+        return now + timeout if timeout else FOREVER
 
     def _extend(self, process: Process, seconds: float, now: float) -> None:
         if process.phase is not Phase.STARTING or not seconds > 0:
@@ -95,9 +102,10 @@ class Verdicts(Switchboards):
             # Its template ended without a word on it. That says nothing about the code.
             self._condemn(process, Departure.BOOT_TIMED_OUT, policy.spawn_timeout, now)
         elif process.phase is Phase.STARTING:  # starting -> killed
-            self._condemn(process, Departure.BOOT_TIMED_OUT, policy.boot_timeout, now)
+            timeout = self._boot_timeout(process.generation)
+            self._condemn(process, Departure.BOOT_TIMED_OUT, timeout, now)
             who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
-            limit = f"it was not ready within the boot timeout of {policy.boot_timeout:g} s"
+            limit = f"it was not ready within the boot timeout of {timeout:g} s"
             self._boot_verdict(process, BootFailure(f"{who} was killed: {limit}."), now)
         elif process.phase is Phase.READY:  # ready -> killed
             self._condemn(process, Departure.HUNG, policy.timeout, now)
@@ -188,7 +196,7 @@ class Verdicts(Switchboards):
         if not self._on_trial(process) or state.stopping:
             return
         if state.current:
-            state.trial = None
+            state.trial = state.proposed = None
             if all(w.generation == state.current for w in state.staying()):
                 state.reload_began = None  # else an earlier reload still goes on
             self._out.append(do.GenerationDropped(process.generation, state.current, failure))

@@ -31,6 +31,8 @@ from forkserve.worker import birth, lifeline
 if TYPE_CHECKING:
     import uvicorn
 
+    from forkserve.hooks.of_a_worker import WorkerHooks
+
 BOOT_FAILED = 3
 """The exit code of a template whose app cannot be imported, as of a worker's."""
 
@@ -71,10 +73,13 @@ def _be_a_template(errand: Errand) -> int:
     lifeline.be_called("forkserve-tmpl")
     boot.tell_through(errand.channel)
     before = audit.Baseline.take(errand.fds())
+    from forkserve.hooks.of_a_worker import WorkerHooks
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
 
     try:
+        # First: what such a file sets up, in the environment say, is for the app to find.
+        hooks = WorkerHooks(errand.settings, errand.master_pid)
         loaded = load(errand.settings)
     except BootError as exc:
         failure = exc.failure
@@ -90,11 +95,11 @@ def _be_a_template(errand: Errand) -> int:
     else:
         sharing.freeze()
     errand.channel.send(Ready())
-    _fork_until_dismissed(errand, loaded)
+    _fork_until_dismissed(errand, loaded, hooks)
     return 0
 
 
-def _fork_until_dismissed(errand: Errand, loaded: uvicorn.Config) -> None:
+def _fork_until_dismissed(errand: Errand, loaded: uvicorn.Config, hooks: WorkerHooks) -> None:
     """Fork what the master asks for, until the master is gone.
 
     A dismissal is a SIGTERM, which simply ends us: nobody waits for a template.
@@ -106,14 +111,17 @@ def _fork_until_dismissed(errand: Errand, loaded: uvicorn.Config) -> None:
         for message, fds in errand.channel.receive_with_fds(each=2):
             try:
                 if isinstance(message, Spawn):
-                    _spawn(errand, loaded, message, fds)
+                    _spawn(errand, loaded, hooks, message, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
 
 
-def _spawn(errand: Errand, loaded: uvicorn.Config, wanted: Spawn, fds: Sequence[int]) -> None:
-    child = partial(_be_a_worker, errand, loaded, wanted, fds)
+def _spawn(
+    errand: Errand, loaded: uvicorn.Config, hooks: WorkerHooks, wanted: Spawn, fds: Sequence[int]
+) -> None:
+    hooks.before_the_fork(wanted.worker_id, errand.generation, wanted.slot)
+    child = partial(_be_a_worker, errand, loaded, hooks, wanted, fds)
     try:
         pid = twofold.fork_for(errand.master_pid, child)
     except OSError as exc:
@@ -123,7 +131,7 @@ def _spawn(errand: Errand, loaded: uvicorn.Config, wanted: Spawn, fds: Sequence[
 
 
 def _be_a_worker(
-    errand: Errand, loaded: uvicorn.Config, wanted: Spawn, fds: Sequence[int]
+    errand: Errand, loaded: uvicorn.Config, hooks: WorkerHooks, wanted: Spawn, fds: Sequence[int]
 ) -> NoReturn:
     channel_fd, last_words = fds
     lifeline.be_called("forkserve")
@@ -144,5 +152,6 @@ def _be_a_worker(
         spare=bool(wanted.spare),
         loaded=loaded,
         exchange=errand.exchange,
+        hooks=hooks,
     )
     birth.run(job)

@@ -53,15 +53,21 @@ def load_app(target: str, *, app_dir: str, factory: bool) -> Any:
     uvicorn finds out by itself.
     """
     name, _, path = target.partition(":")
-    folder = os.path.abspath(app_dir)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    importlib.invalidate_caches()
+    folder = look_first_in(app_dir)
     module = _import(name, folder)
     value = _attribute(module, path)
     if not callable(value):
         raise BootError(_not_callable(value, module, path, factory))
     return _made_by(value, module, path) if factory else value
+
+
+def look_first_in(app_dir: str) -> str:
+    """Have modules looked for in this folder before anywhere else. Returns its whole path."""
+    folder = os.path.abspath(app_dir)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    return folder
 
 
 def load_function(target: str) -> Any:
@@ -235,7 +241,7 @@ def _no_app_made(made: Any, what: str, module: ModuleType) -> BootFailure:
 def _summary(exc: BaseException) -> str:
     kind = type(exc).__name__
     if isinstance(exc, SystemExit):
-        return f"{kind}: the app called sys.exit({exc.code!r})"
+        return f"{kind}: sys.exit({exc.code!r}) was called"
     try:
         # str() of a SyntaxError repeats the place.
         message = str(exc.msg if isinstance(exc, SyntaxError) else exc).strip()

@@ -46,6 +46,9 @@ class Job:
     exchange: Exchange | None = None
     """The way to the switchboard, if there is one."""
 
+    hooks: Any = None
+    """The ``WorkerHooks`` that the template has begun with, if one has forked us."""
+
     def fds(self) -> set[int]:
         exchange = self.exchange.fds() if self.exchange else set()
         sockets = {s.fileno() for s in self.sockets}
@@ -85,7 +88,7 @@ def live_and_leave(life: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def forget_the_parent(keep: set[int], last_words: int, master_pid: int) -> None:
+def forget_the_parent(keep: set[int], last_words: int | None, master_pid: int) -> None:
     """Undo what a fork of the master has copied, before anything else can happen."""
     signal.set_wakeup_fd(-1)  # else our signals would show up in the master's loop
     for number in signal.valid_signals():
@@ -103,9 +106,10 @@ def leave_the_template(job: Job) -> None:
     _begin(job.last_words, job.master_pid)
 
 
-def _begin(last_words: int, master_pid: int) -> None:
+def _begin(last_words: int | None, master_pid: int) -> None:
     lifeline.die_with_the_master(master_pid)
-    lifeline.write_stacks_to(last_words)
+    if last_words is not None:
+        lifeline.write_stacks_to(last_words)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

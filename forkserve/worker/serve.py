@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401  # every event loop asks for it
 import inspect
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import uvicorn
 from forkserve import boot
 from forkserve.channel import BootFailed
 from forkserve.config.settings import Settings
+from forkserve.hooks.of_a_worker import WorkerHooks
 from forkserve.supervisor.events import BootFailure
 from forkserve.worker import identity, logs
 from forkserve.worker.app import BootError, explain, load_app, load_function
@@ -33,6 +35,7 @@ BOOT_FAILED = 3
 def load(settings: Settings) -> uvicorn.Config:
     """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
     logs.configure(settings.log_level)
+    os.environ.update(settings.env)
     try:
         config = _uvicorn_config(settings)  # reads the environment file, which the app may need
     except (Exception, SystemExit) as exc:
@@ -55,11 +58,29 @@ def serve(job: Job) -> int:
     boot.tell_through(job.channel)
     identity.take(job)
     try:
+        hooks = job.hooks or _hooks_for(job)
+    except BootError as exc:
+        return _give_up(job, exc.failure)
+    try:
+        return _serve(job, hooks)
+    finally:
+        hooks.at_the_end()
+
+
+def _hooks_for(job: Job) -> WorkerHooks:
+    hooks = WorkerHooks(job.settings, job.master_pid)
+    hooks.before_the_fork(job.worker_id, job.generation, job.slot)
+    return hooks
+
+
+def _serve(job: Job, hooks: WorkerHooks) -> int:
+    try:
+        hooks.after_the_fork()
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
     troubles = logs.configure(job.settings.log_level)
-    server = WorkerServer(config, job, on_ready=troubles.stand_aside)
+    server = WorkerServer(config, job, hooks.when_ready, on_ready=troubles.stand_aside)
     try:
         with troubles:
             server.run(sockets=list(job.sockets))
@@ -69,7 +90,7 @@ def serve(job: Job) -> int:
         if server.started:
             raise
         return _give_up(job, troubles.failure(job.settings.app))
-    except BadAnswerError as exc:
+    except (BadAnswerError, BootError) as exc:
         return _give_up(job, exc.failure)
     except Exception as exc:
         if server.started:
@@ -113,7 +134,7 @@ def _answer_some(app: Any, paths: Sequence[str]) -> None:
 def _uvicorn_config(settings: Settings) -> uvicorn.Config:
     passed_on = dict(settings.uvicorn)
     if headers := passed_on.pop("headers", None):
-        passed_on["headers"] = [tuple(header.split(":", 1)) for header in headers]
+        passed_on["headers"] = [_name_and_value(header) for header in headers]
     own: dict[str, Any] = {
         "log_config": None,
         "log_level": None,
@@ -123,6 +144,11 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
         "workers": 1,
     }
     return uvicorn.Config(settings.app, **passed_on | own)
+
+
+def _name_and_value(header: str) -> tuple[str, str]:
+    name, _, value = header.partition(":")
+    return name, value.strip()  # h11 refuses to send a blank before it
 
 
 def _give_up(job: Job, failure: BootFailure) -> int:

@@ -90,7 +90,15 @@ class Connections(set[Any]):
 class WorkerServer(uvicorn.Server):
     """Serves on the sockets that the master listens on, until it is told to leave."""
 
-    def __init__(self, config: uvicorn.Config, job: Job, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        job: Job,
+        before_ready: Callable[[], None],
+        on_ready: Callable[[], None],
+    ) -> None:
+        """``before_ready``: the last thing before it accepts; what it raises, a BootError,
+        says that the worker is not ready."""
         counted = self._answered if job.settings.max_requests else None
         long = self._suspect if job.exchange else None
         config.loaded_app = tracked(config.loaded_app, job.row, counted, long)
@@ -107,6 +115,7 @@ class WorkerServer(uvicorn.Server):
         self._switching: Switching | None = None
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
+        self._before_ready = before_ready
         self._on_ready = on_ready
         self._connections = Connections(job.row)
         self.server_state.connections = self._connections
@@ -153,6 +162,7 @@ class WorkerServer(uvicorn.Server):
         if path := self._job.settings.ready_path:
             state = self.lifespan.state
             await asking.ask(self.config.loaded_app, path, "--ready-path", state)
+        self._before_ready()
         if not self._job.spare:
             self._accept()
 
@@ -319,7 +329,8 @@ class WorkerServer(uvicorn.Server):
         # A signal handler and not the loop's, since it runs in a blocked loop too.
         if lifeline.is_orphan(self._job.master_pid):
             self._make_sure_it_ends()
-        self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
+        if not self._loop.is_closed():  # else there is nothing left of us but the last hook
+            self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 
     def _hear_the_master(self) -> None:
         for message in self._job.channel.receive():

@@ -102,6 +102,8 @@ def key(world: World) -> Key:
         state.current and state.newest - state.current,
         state.trial and state.newest - state.trial,
         state.deaths_in_trial,
+        world.brain.policy.workers,
+        world.witness.proposed and world.witness.proposed.workers,
         state.backoff.rounds,
         _bucket(state.backoff.until - now),
         state.all_ready_once,
@@ -281,6 +283,16 @@ def deploy_moves(world: World) -> Iterator[Event]:
                 pass
             case _:
                 yield event
+
+
+def resize_moves(world: World) -> Iterator[Event]:
+    """A deploy whose settings ask for another number of workers, too."""
+    yield from deploy_moves(world)
+    now = world.now + TICK
+    if world.brain.state.newest:
+        for workers in (1, 3):
+            yield on.ReloadRequested(now, replace(POLICY, workers=workers))
+        yield on.SettingsRejected(now, BootFailure("workers: 0 is too few"))
 
 
 def _beating(world: World, now: float) -> dict[int, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from forkserve.supervisor import Phase, Supervisor
+from forkserve.supervisor import Phase, Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action
@@ -88,6 +88,10 @@ class Witness:
         self.leaver: int | None = None
         """The worker that left by itself at the last event, if one did."""
         self.left = False
+        self.policy: Policy | None = None
+        """What the brain has to decide by."""
+        self.proposed: Policy | None = None
+        """... once the generation on trial is accepted."""
         self.transitions: frozenset[tuple[Phase, Phase]] = frozenset()
         """Those of the last event."""
 
@@ -111,6 +115,7 @@ class Witness:
 
     def watch(self, brain: Supervisor, event: Event) -> list[Action]:
         """Have ``brain`` handle ``event`` and check what it does."""
+        self.policy = self.policy or brain.policy
         self._hear(event)
         actions = brain.handle(event)
         self._follow(brain, event, actions)
@@ -126,6 +131,10 @@ class Witness:
         self.now = event.now
         self.leaver = event.worker_id if isinstance(event, on.WorkerLeaving) else None
         match event:
+            case on.ReloadRequested(policy=policy) if not self.stopping:
+                self.proposed = policy
+                if not self.ever_ready:
+                    self._adopt()
             case on.Forked(worker_id=worker_id, pid=pid):
                 self.unborn -= {worker_id}
                 self.pids[worker_id] = pid
@@ -154,6 +163,9 @@ class Witness:
             case on.TerminateRequested() | on.InterruptRequested() | on.QuitRequested():
                 self._stop_begins()
 
+    def _adopt(self) -> None:
+        self.policy, self.proposed = self.proposed or self.policy, None
+
     def _stop_begins(self) -> None:
         if not self.stopping:
             self.stopping, self.stop_began = True, self.now
@@ -166,6 +178,8 @@ class Witness:
         self._count(actions)
         for action in actions:
             self._take(action, brain, before)
+        agreed = brain.policy is self.policy
+        require(agreed, "settings are of a generation that serves", str(brain.policy))
         self._phases(before, phases, event)
         self._template_phases(were, are, event)
         if brain.policy.switchboard:
@@ -271,7 +285,10 @@ class Witness:
             case do.ReloadBegins(generation, superseded=superseded):
                 self.newest = generation
                 self.given_up |= {superseded} if superseded else set()
+            case do.GenerationAccepted():
+                self._adopt()
             case do.GenerationDropped(generation, serving):
+                self.proposed = None
                 require(serving not in self.given_up, "given up is given up", str(action))
                 self.given_up |= {generation}
             case do.FirstBootFailed():

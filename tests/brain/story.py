@@ -49,6 +49,10 @@ def reload(now: float) -> Event:
     return on.ReloadRequested(now)
 
 
+def reload_with(policy: Policy) -> Happening:
+    return lambda now: on.ReloadRequested(now, policy)
+
+
 def ttin(now: float) -> Event:
     return on.ScaleRequested(now, +1)
 

@@ -22,6 +22,7 @@ from tests.brain.explorer import (
     moves,
     newborn,
     on_trial_from_a_template,
+    resize_moves,
     serving,
     serving_from_a_template,
     serving_with_a_switchboard,
@@ -43,6 +44,13 @@ def test_every_order_while_serving(beginning: Callable[[], World]) -> None:
 
 def test_every_order_in_a_deploy() -> None:
     assert explore(serving(), depth=6, moves=deploy_moves).worlds > 5_000
+
+
+@pytest.mark.parametrize(("beginning", "depth"), [(newborn, 5), (serving, 4), (half_reloaded, 3)])
+def test_every_order_in_a_deploy_with_other_settings(
+    beginning: Callable[[], World], depth: int
+) -> None:
+    assert explore(beginning(), depth=depth, moves=resize_moves).worlds > 400
 
 
 @pytest.mark.parametrize(

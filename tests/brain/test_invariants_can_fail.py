@@ -14,6 +14,7 @@ from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import (
     BootFailure,
     Event,
+    ReloadRequested,
     SwitchboardExited,
     SwitchboardLeaving,
     TemplateExited,
@@ -34,6 +35,7 @@ from tests.brain.explorer import (
     moves,
     newborn,
     on_trial_from_a_template,
+    resize_moves,
     serving,
     serving_from_a_template,
     serving_with_a_switchboard,
@@ -324,6 +326,32 @@ def takes_an_old_spare_away_before_its_replacement(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reconcile, "_surplus", surplus)
 
 
+# With other settings.
+
+
+def decides_by_what_is_only_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observed(self: Supervisor, event: Event) -> None:
+        if isinstance(event, ReloadRequested):
+            self._adopt()
+
+    once_observed(monkeypatch, observed)
+
+
+def keeps_what_a_dropped_generation_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observed(self: Supervisor, event: Event) -> None:
+        if any(isinstance(action, do.GenerationDropped) for action in self._out):
+            self.policy = replace(self.policy, workers=3)
+
+    once_observed(monkeypatch, observed)
+
+
+def forgets_what_was_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observed(self: Supervisor, event: Event) -> None:
+        self.state.proposed = None
+
+    once_observed(monkeypatch, observed)
+
+
 # With a switchboard.
 
 
@@ -538,6 +566,23 @@ def test_a_broken_supervisor_is_found_out_with_a_switchboard(
     with pytest.raises(Broken) as found:
         explore(*unbroken, depth=3, closing=rule == "all ends well")
     assert found.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        decides_by_what_is_only_proposed,
+        keeps_what_a_dropped_generation_proposed,
+        forgets_what_was_proposed,
+    ],
+)
+def test_a_broken_supervisor_is_found_out_with_other_settings(
+    break_it: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(serving(), depth=4, closing=False, moves=resize_moves)
+    assert found.value.rule == "settings are of a generation that serves"
 
 
 def test_both_sets_of_moves_are_what_they_seem() -> None:

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from forkserve.supervisor import Phase
+from forkserve.supervisor import Phase, Policy
+from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import (
     AllReady,
     BackingOff,
@@ -19,6 +20,7 @@ from forkserve.supervisor.actions import (
     LivenessExcused,
     ReloadBegins,
     ReloadDone,
+    ReloadRefused,
     Scaled,
     ScaleRefused,
     Stopped,
@@ -50,6 +52,7 @@ from tests.brain.story import (
     ready,
     refused,
     reload,
+    reload_with,
     resumed,
     serving,
     start,
@@ -464,6 +467,59 @@ def test_a_canary_that_ends_by_its_own_fault_gets_one_try() -> None:
     )
 
 
+def test_a_reload_with_other_settings_scales_once_they_can_be_served() -> None:
+    story = serving(2).tell(
+        at(10.0, reload_with(Policy(workers=3)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(11.0, ready(3), Scaled, GenerationAccepted, WorkerServes, fork(4, 2)),
+    )
+    assert story.brain.state.target == 3
+
+
+def test_what_a_broken_reload_wanted_is_forgotten() -> None:
+    story = serving(2).tell(
+        at(10.0, reload_with(Policy(workers=3, timeout=5.0)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(11.0, boot_fails(3), GenerationDropped),
+        at(11.1, exits(3, 3), WorkerGone),
+    )
+    assert (story.brain.state.target, story.brain.policy.timeout) == (2, 30.0)
+
+
+def test_the_canary_is_given_the_time_that_its_own_settings_grant() -> None:
+    serving(1, boot_timeout=20, timeout=0).tell(
+        at(10.0, reload_with(Policy(boot_timeout=50.0, timeout=0)), ReloadBegins, fork(2, 2)),
+        at(10.1, born(2)),
+        at(60.0, alarm(), WorkerOverdue, dump(2), GenerationDropped),
+    )
+
+
+def test_scaling_by_hand_outlives_a_reload_that_asks_for_nothing_else() -> None:
+    story = serving(1).tell(
+        at(5.0, ttin, Scaled, fork(2)),
+        at(5.1, born(2)),
+        at(6.0, ready(2), WorkerServes),
+        at(10.0, reload_with(Policy(workers=1)), ReloadBegins, fork(3, 2)),
+        at(10.1, born(3)),
+        at(
+            11.0,
+            ready(3),
+            GenerationAccepted,
+            WorkerServes,
+            drain(1),
+            WorkerLeaves,
+            fork(4, 2),
+        ),
+    )
+    assert story.brain.state.target == 2
+
+
+def test_wrong_settings_change_nothing() -> None:
+    rejected = on.SettingsRejected(10.0, FAILURE)
+    story = serving(2).tell(at(10.0, lambda _: rejected, ReloadRefused))
+    assert story.last(ReloadRefused).serving == 1
+
+
 # -- one thing in the middle of another -----------------------------------------------
 
 
@@ -502,6 +558,16 @@ def test_a_reload_while_the_one_before_is_half_done() -> None:
         at(12.1, born(6)),
         at(13.0, ready(6), WorkerServes, drain(3), WorkerLeaves, ReloadDone),
     )
+
+
+def test_before_the_start_a_reload_is_nothing_and_a_stop_is_the_end() -> None:
+    """The hook on_starting may take its time."""
+    new(2).tell(
+        at(0.0, reload),
+        at(0.1, ttin, Scaled),
+        at(0.2, start, fork(1), fork(2), fork(3)),
+    )
+    new(2).tell(at(0.0, term, Stopping, close, Stopped, leave(0)))
 
 
 def test_reloads_before_the_canary_is_born_are_one() -> None:

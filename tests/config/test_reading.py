@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.config.bind import Bind
+from forkserve.config.foreign import NOT_PASSED_ON
 from forkserve.config.given import Found, Given
 from forkserve.config.reading import Reading, Sources, WrongSettingsError, known_options, read
 from forkserve.config.settings import OPTIONS
@@ -30,7 +31,7 @@ def read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     ) -> Reading:
         given = [Given(name, value, f"--{name}") for name, value in line.items()]
         given += [Given("app", app, "APP")] if app else []
-        return read(Sources(Found(given), file), environ or {})
+        return read(Sources([Found(given)], file), environ or {})
 
     return read_it
 
@@ -191,7 +192,7 @@ def test_every_option_of_uvicorns_command_can_be_given(read_here: Read) -> None:
     options = known_options()
     passed_on = set(options) - {option.name for option in OPTIONS}
     assert passed_on <= taken
-    ours = {"host", "port", "uds", "fd", "workers", "app", "app_dir", "version"}
+    ours = {"app", "version"} | NOT_PASSED_ON
     assert {param.name for param in main.params} - ours <= set(options)
     loop = next(param for param in main.params if param.name == "loop")
     assert options["loop"].help == loop.help  # type: ignore[attr-defined]

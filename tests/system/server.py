@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -175,11 +175,15 @@ class Server:
         temporary.replace(self.folder / name)
 
     def get(self, path: str = "/", timeout: float = PATIENCE) -> str:
+        return self.fetch(path, timeout)[0]
+
+    def fetch(self, path: str = "/", timeout: float = PATIENCE) -> tuple[str, Mapping[str, str]]:
+        """The body, and the headers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request("GET", path)
             with connection.getresponse() as response:
-                return response.read().decode()
+                return response.read().decode(), response.headers
 
     def get_in_vain(self, path: str) -> None:
         """A request whose worker does not live to answer it."""

@@ -144,7 +144,7 @@ def test_a_module_that_the_app_misses(write: Write, tmp_path: Path) -> None:
         ("x = 1\nraise ValueError('bad thing')", "ValueError: bad thing"),
         ("x = 1\nraise ValueError", "ValueError"),
         ("x = 1\nraise ValueError('one\\ntwo')", "ValueError: one"),
-        ("import sys\nsys.exit(9)", "SystemExit: the app called sys.exit(9)"),
+        ("import sys\nsys.exit(9)", "SystemExit: sys.exit(9) was called"),
         ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
         ("import json\njson.loads('nope')", "JSONDecodeError: Expecting value: line 1 column 1"),
         ("x = 1\nexec('1 / 0')", "ZeroDivisionError: division by zero"),
@@ -286,7 +286,7 @@ def test_not_callable(write: Write, tmp_path: Path, factory: bool, problem: str)
         ("raise ValueError('bad')", "ValueError: bad"),
         (
             "import sys; sys.exit('no database')",
-            "SystemExit: the app called sys.exit('no database')",
+            "SystemExit: sys.exit('no database') was called",
         ),
         ("int(None)", "TypeError: int() argument"),
     ],
