@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -108,17 +109,24 @@ def from_python(content: Content, path: str, shown: str, ours: Collection[str]) 
         if not isinstance(outcome, Unknown):
             taker.take(outcome, place)
         elif name in ours and value is not a_function and is_a_setting(name, defined):
-            taker.take(Use({name: value}), place)
+            taker.take(Use({} if value is None else {name: value}), place)
         elif value is a_function and name in HOOKS:
             taker.found.hooks.append(Hook(name, path, name))
         elif may_be_a_mistake(name, function=value is a_function):
             unknown.append(name)
+    for name in set(content.not_sent) & {*gunicorn.SETTINGS, *ours}:
+        taker.take(Refuse(f"{name} {NOT_SENT}"), f"{shown}:{content.lines.get(name, 1)}")
     if content.environment:
         taker.set(content.environment, shown)
     if said := warning(unknown, content.never_read, defined):
         taker.found.notes.append(f"{shown}: {said}")
     return taker.done()
 
+
+NOT_SENT = (
+    "holds an object that other processes cannot be given: put it into a module, and write its "
+    'name, such as "shop.logs.Formatter".'
+)
 
 HOOKS = frozenset({"worker_ready"})
 """forkserve's own names of hooks, where they differ from gunicorn's."""
@@ -167,8 +175,16 @@ class ForeignFlags:
 def _option(name: str, written: str, flag: Flag) -> click.Option:
     if not flag.takes_value:
         return click.Option([written, name], is_flag=True, default=None, hidden=True)
+    alone: dict[str, Any] = {}
+    if flag.alone is not None:  # the value may be left out
+        alone = {"is_flag": False, "flag_value": flag.alone}
     return click.Option(
-        [written, name], type=click.UNPROCESSED, default=None, multiple=flag.many, hidden=True
+        [written, name],
+        type=click.UNPROCESSED,
+        default=None,
+        multiple=flag.many,
+        hidden=True,
+        **alone,
     )
 
 

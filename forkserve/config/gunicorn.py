@@ -251,7 +251,6 @@ SETTINGS: Mapping[str, Entry] = {
     "pre_fork": Called("pre_fork"),
     "post_fork": Called("post_fork"),
     "post_worker_init": Called("worker_ready"),
-    "worker_ready": Called("worker_ready"),  # forkserve's own name, in a file like the others
     "worker_exit": Called("worker_exit"),
     "child_exit": Called("child_exit"),
     "on_reload": Called("on_reload"),
@@ -289,6 +288,9 @@ def translate(name: str, value: object) -> Outcome:
         return Unknown(near(name))
     if value is None and not (isinstance(entry, Translated) and entry.none_too):
         return NOTHING
+    is_a_function = callable(value) and not isinstance(value, type)
+    if is_a_function and not isinstance(entry, Called | NotCalled):
+        return Refuse(f"{name} is a function; write what it returns.")
     match entry:
         case Renamed(to):
             return Use({to: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from forkserve.config.foreign import from_python
 from forkserve.config.gunicorn import SETTINGS, translate
 from forkserve.config.outcome import Hook, Note, Refuse, SetEnvironment, Unknown, Use
+from forkserve.config.python_file import execute
 from forkserve.config.unknown_names import may_be_a_mistake, never_read, warning
 
 FILES = Path(__file__).parent / "gunicorn_files"
@@ -318,6 +321,49 @@ def test_what_a_file_comes_to(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_each_file_is_looked_at() -> None:
     assert set(NAMES) == {*WANTED, "database_console", "chat_service", "newest_gunicorn"}
+
+
+# -- the same by forkserve's own reader, in a process apart -------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forkserves_reader_says_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file defines comes through JSON there, and loses nothing on the way."""
+    wanted = given(name, monkeypatch)
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT.get(name, {}), PATH="/bin")
+    path = str(FILES / f"{name}.conf.py")
+    found = from_python(execute(path, "conf.py"), path, "conf.py", ())
+    settings = {one.name: one.value for one in found.given}
+    environment: Any = settings.pop("env", [])
+    assert settings == json.loads(json.dumps(wanted.settings))
+    assert dict(text.split("=", 1) for text in environment).items() >= wanted.environment.items()
+    assert {hook.name for hook in found.hooks} == set(wanted.hooks)
+    assert len(found.problems) == len(wanted.refused)
+    assert len(found.notes) == len(wanted.noted) + bool(wanted.warning)
+
+
+def test_what_is_not_text_is_sent_as_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "conf.py"
+    path.write_text(
+        "import sys, logging\nfrom logging.handlers import WatchedFileHandler\n"
+        "logconfig_dict = {'handlers': {'console': {'class': WatchedFileHandler},"
+        " 'error_console': {'()': logging.StreamHandler, 'stream': sys.stderr}}}\n"
+        "class Own(logging.Formatter): pass\nlogconfig_json = {'()': Own}\n"
+        "accesslog = None\npre_fork = 'a'.join\nworkers = len\n"
+    )
+    found = from_python(execute(str(path), "conf.py"), str(path), "conf.py", ())
+    settings: Any = {one.name: one.value for one in found.given}
+    handlers = settings["log_config"]["handlers"]
+    assert handlers["console"] == {"class": "logging.handlers.WatchedFileHandler"}
+    assert handlers["error_console"]["stream"] == "ext://sys.stderr"
+    assert settings["access_log"] is False
+    assert [hook.name for hook in found.hooks] == ["pre_fork"]
+    assert sorted(found.problems) == [
+        "conf.py:5: logconfig_json holds an object that other processes cannot be given: put it "
+        'into a module, and write its name, such as "shop.logs.Formatter".',
+        "conf.py:8: workers is a function; write what it returns.",
+    ]
 
 
 # -- logs by a dict ---------------------------------------------------------------------------
