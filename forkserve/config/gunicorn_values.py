@@ -5,6 +5,7 @@ Each function takes a value as it stands in a file or behind a flag, and says wh
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,10 +99,29 @@ _OTHERS = {
 }
 
 
-def described_worker_class(cls: type) -> dict[str, object]:
-    """What there is to know of a class, as data: to be sent to where it is not imported."""
+def described_worker_class(value: object) -> object:
+    """What there is to know of a class, as data: to be sent to where it is not imported.
+
+    One that is given by its name is imported for that, unless it is known; what is no class,
+    or cannot be imported, is returned as it is.
+    """
+    cls = _imported(value) if isinstance(value, str) and _is_the_users(value) else value
+    if not isinstance(cls, type):
+        return value
     names = [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
     return {"classes": names, "config_kwargs": dict(getattr(cls, "CONFIG_KWARGS", None) or {})}
+
+
+def _is_the_users(name: str) -> bool:
+    return name not in UVICORN_WORKERS and _kind_of_worker(name) not in {*_WSGI, *_OTHERS}
+
+
+def _imported(name: str) -> object:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception:  # the module is the user's, and may raise anything
+        return None
 
 
 def worker_class(value: object) -> Outcome:

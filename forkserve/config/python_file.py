@@ -82,7 +82,7 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
     for name, value in vars(module).items():
         if name.startswith("_") or isinstance(value, ModuleType) or _is_a_class(value, name):
             continue
-        if name == "worker_class" and isinstance(value, type):
+        if name == "worker_class":
             value = described_worker_class(value)
         if callable(value) and not isinstance(value, type):
             functions.append(name)

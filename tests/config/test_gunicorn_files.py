@@ -366,6 +366,22 @@ def test_what_is_not_text_is_sent_as_its_name(tmp_path: Path) -> None:
     ]
 
 
+def test_a_worker_class_is_found_by_its_name(tmp_path: Path) -> None:
+    """The file's child imports it, as gunicorn would; the master does not."""
+    (tmp_path / "shop_workers.py").write_text(
+        "class UvicornWorker: __module__ = 'uvicorn.workers'\n"  # the real one needs gunicorn
+        "class Quiet(UvicornWorker): CONFIG_KWARGS = {'lifespan': 'off', 'backlog': 64}\n"
+    )
+    path = tmp_path / "conf.py"
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nworker_class = 'shop_workers.Quiet'\n"
+    )
+    found = from_python(execute(str(path), "conf.py"), str(path), "conf.py", ())
+    assert found.problems == []
+    assert {one.name: one.value for one in found.given} == {"lifespan": "off", "backlog": 64}
+    assert "shop_workers" not in sys.modules
+
+
 # -- logs by a dict ---------------------------------------------------------------------------
 
 
