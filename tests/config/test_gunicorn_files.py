@@ -394,6 +394,7 @@ def test_the_loggers_of_uvicorn_are_set_up_as_those_of_gunicorn(
     assert (content.noted, content.refused, content.warning) == (set(), {}, "")
     assert config["root"] == {"level": "WARNING", "handlers": []}
     assert config["loggers"]["uvicorn.error"]["handlers"] == ["error_console"]
+    assert config["loggers"]["uvicorn.error"]["propagate"] is False
     assert config["loggers"]["uvicorn.access"]["level"] == "WARNING"
     assert config["formatters"] == {"plain": {"format": "%(levelname)s %(message)s"}}
 
