@@ -30,6 +30,9 @@ LONGEST_LINE = 64 * 1024
 class Message:
     """Something that one process tells another. Its fields are text or numbers."""
 
+    carries: ClassVar[int] = 0
+    """How many descriptors come along."""
+
 
 # From a worker, and some from a template.
 
@@ -86,6 +89,11 @@ class Encrypted(Message):
     """The worker's connections are, so none of them can be parked."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogSwitched(Message):
+    """A worker, or a template, writes no more to the file that a log was in before."""
+
+
 # From a switchboard.
 
 
@@ -129,6 +137,8 @@ class SpawnFailed(Message):
 class Spawn(Message):
     """Fork a worker. Its channel and its file for last words come along."""
 
+    carries: ClassVar[int] = 2
+
     worker_id: int
     slot: int
     spare: int
@@ -148,6 +158,14 @@ class Drain(Message):
 class LastCall(Message):
     """Nobody will accept after you: what waits in the listen queue is yours to answer. To a
     switchboard: give the workers what you hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogReopened(Message):
+    """What comes along is to take the place of the descriptor ``fd``, a log."""
+
+    fd: int
+    carries: ClassVar[int] = 1
 
 
 _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}
@@ -225,12 +243,13 @@ class Channel:
         except OSError:
             return False
 
-    def receive_with_fds(self, each: int) -> list[tuple[Message, list[int]]]:
-        """Like :meth:`receive`, for an end whose every message comes with ``each`` fds.
+    def receive_with_fds(self) -> list[tuple[Message, list[int]]]:
+        """Like :meth:`receive`, with the fds that come along: none if they were lost, since
+        this process has no room for more. The caller closes them.
 
-        The caller closes them. Not :func:`socket.recv_fds`: it ignores its flags in
-        Python 3.11, and a descriptor without close-on-exec could leak into a program
-        that the app starts.
+        Nothing that comes after fds is in the same read as they (unix(7)), so it is clear
+        whose they are. Not :func:`socket.recv_fds`: it ignores its flags in Python 3.11,
+        and a descriptor without close-on-exec could leak into a program that the app starts.
         """
         room = socket.CMSG_SPACE(64 * array.array("i").itemsize)
         try:
@@ -248,13 +267,12 @@ class Channel:
                 self._fds += fds
         received = []
         for line in self._lines(data):
-            fds_of_it, self._fds = self._fds[:each], self._fds[each:]
-            if (message := decode(line)) is not None:
-                received.append((message, list(fds_of_it)))
-            else:
+            if (message := decode(line)) is None:
                 self.scribbles += 1
-                for fd in fds_of_it:
-                    os.close(fd)
+                continue
+            fds_of_it = self._fds[: message.carries]
+            del self._fds[: message.carries]
+            received.append((message, fds_of_it))
         return received
 
     def receive(self) -> list[Message]:

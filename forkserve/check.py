@@ -71,13 +71,16 @@ def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
 
 def _examine(settings: Settings, lifespan: bool) -> Report:
     from forkserve.hooks.calling import Hooks
+    from forkserve.logs.files import STANDARD_STREAMS
     from forkserve.template import audit, sharing
+    from forkserve.worker import logs
     from forkserve.worker.app import BootError
     from forkserve.worker.serve import load
 
     report = Report(before=memory.of_kind("Pss"))
-    before, began = audit.Baseline.take(), monotonic()
     try:
+        logs.configure(settings, STANDARD_STREAMS)
+        before, began = audit.Baseline.take(), monotonic()
         Hooks(settings.hooks, settings.app_dir, ARGUMENTS)
         config = load(settings)
     except BootError as exc:

@@ -41,6 +41,7 @@ Signals to the master:
   TERM  stop gracefully          HUP   load the code anew, gracefully
   INT   stop; twice: at once     TTIN  one worker more
   QUIT  stop at once             TTOU  one worker fewer
+  USR1  open the log files anew
 """
 
 CHECK = """Import APP as a template would, and report: errors, time, memory, what cannot be shared.

@@ -35,6 +35,7 @@ def _read() -> Iterator[str]:
             case Translated(_, says):
                 yield f"| `{name}` | {says} |"
     hooks = [n for n, e in SETTINGS.items() if isinstance(e, Called) and e.moment == n]
+    hooks.remove("worker_ready")
     yield f"| {_names(hooks)} | the same |"
     yield "| `post_worker_init` | `worker_ready` |"
 

@@ -25,6 +25,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f'--header "{header}" has no ":"; write NAME:VALUE.'
     if settings.max_requests_jitter and not settings.max_requests:
         yield "--max-requests-jitter adds to --max-requests; give that too."
+    if settings.log_config and (settings.access_logformat or settings.access_logfile):
+        yield "--log-config says how and where requests are logged; leave out --access-log*."
 
 
 def _no_immortals() -> str:

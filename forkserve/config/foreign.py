@@ -59,7 +59,8 @@ class _Taker:
         self._environment: dict[str, str] = {}
         self._environment_place = ""
 
-    def take(self, outcome: Outcome, place: str) -> None:
+    def take(self, outcome: Outcome, place: str, name: str = "") -> None:
+        """``name`` is that of the function, if the outcome may be a hook of the file's own."""
         match outcome:
             case Use(settings):
                 self.found.given += [Given(n, value, place) for n, value in settings.items()]
@@ -67,7 +68,7 @@ class _Taker:
                 self.set(variables, place)
             case HookOutcome(moment, function):
                 file = "" if function else self._file
-                self.found.hooks.append(Hook(moment, file, function or self._name_of(moment)))
+                self.found.hooks.append(Hook(moment, file, function or name))
             case Note(sentence):
                 self.found.notes.append(f"{place}: {sentence}")
             case Refuse(sentence):
@@ -82,13 +83,6 @@ class _Taker:
             variables = [f"{name}={value}" for name, value in self._environment.items()]
             self.found.given.append(Given("env", variables, self._environment_place))
         return self.found
-
-    def _name_of(self, moment: str) -> str:
-        """gunicorn's name for a hook, which the file's function has."""
-        for name, entry in gunicorn.SETTINGS.items():
-            if isinstance(entry, gunicorn.Called) and entry.moment == moment:
-                return name
-        return moment
 
 
 # -- a Python file --------------------------------------------------------------------------
@@ -107,11 +101,9 @@ def from_python(content: Content, path: str, shown: str, ours: Collection[str]) 
         place = f"{shown}:{content.lines[name]}" if name in content.lines else shown
         outcome = gunicorn.translate(name, value)
         if not isinstance(outcome, Unknown):
-            taker.take(outcome, place)
+            taker.take(outcome, place, name)
         elif name in ours and value is not a_function and is_a_setting(name, defined):
             taker.take(Use({} if value is None else {name: value}), place)
-        elif value is a_function and name in HOOKS:
-            taker.found.hooks.append(Hook(name, path, name))
         elif may_be_a_mistake(name, function=value is a_function):
             unknown.append(name)
     for name in set(content.not_sent) & {*gunicorn.SETTINGS, *ours}:
@@ -120,17 +112,28 @@ def from_python(content: Content, path: str, shown: str, ours: Collection[str]) 
         taker.set(content.environment, shown)
     if said := warning(unknown, content.never_read, defined):
         taker.found.notes.append(f"{shown}: {said}")
-    return taker.done()
+    return _in_effect(taker.done())
+
+
+def _in_effect(found: Found) -> Found:
+    """Without what has no effect beside others, of which gunicorn says nothing: it is noted."""
+    values = {given.name: given.value for given in found.given}
+    without = {}
+    if "log_config" in values:
+        without["access_logfile"] = without["access_logformat"] = "the log config says it all"
+    if str(values.get("max_requests")) == "0":
+        without["max_requests_jitter"] = "max_requests is 0"
+    for given in list(found.given):
+        if why := without.get(given.name):
+            found.given.remove(given)
+            found.notes.append(f"{given.place}: {given.name} has no effect: {why}.")
+    return found
 
 
 NOT_SENT = (
     "holds an object that other processes cannot be given: put it into a module, and write its "
     'name, such as "shop.logs.Formatter".'
 )
-
-HOOKS = frozenset({"worker_ready"})
-"""forkserve's own names of hooks, where they differ from gunicorn's."""
-
 
 # -- flags ----------------------------------------------------------------------------------
 

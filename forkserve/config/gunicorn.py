@@ -251,6 +251,7 @@ SETTINGS: Mapping[str, Entry] = {
     "pre_fork": Called("pre_fork"),
     "post_fork": Called("post_fork"),
     "post_worker_init": Called("worker_ready"),
+    "worker_ready": Called("worker_ready"),  # forkserve's own name, in a file like the others
     "worker_exit": Called("worker_exit"),
     "child_exit": Called("child_exit"),
     "on_reload": Called("on_reload"),

@@ -157,6 +157,12 @@ def existing() -> Kind:
     return text("PATH", parse)
 
 
+def logging_config() -> Kind:
+    """A file that exists; or, from a file, a table as logging.config.dictConfig takes it."""
+    path = existing()
+    return Kind(lambda v: v if isinstance(v, Mapping) else path.read(v), path.metavar)
+
+
 def many(kind: Kind, split: str = "") -> Kind:
     """Several of ``kind``. ``split`` is what may stand between them in one text.
 

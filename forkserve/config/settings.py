@@ -8,7 +8,7 @@ from uvicorn itself: see :mod:`forkserve.config.uvicorn_options`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
@@ -19,6 +19,7 @@ from forkserve.config.kinds import (
     Kind,
     choice,
     directory,
+    logging_config,
     many,
     seconds,
     size,
@@ -33,6 +34,8 @@ from forkserve.config.values import (
     parse_variable,
     parse_worker_env,
 )
+from forkserve.logs.atoms import parse_access_format
+from forkserve.logs.syslog import DEFAULT_ADDRESS, FACILITIES, parse_syslog_address
 
 
 class Group(Enum):
@@ -93,6 +96,16 @@ def setting(
     declared = {"flags": flags, "off": off, "kind": kind, "group": group, "help": help}
     more = {"otherwise": otherwise, "fixed": fixed}
     return field(default=default, metadata=declared | more)
+
+
+def _as_it_is(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Only checks: what is kept is the text."""
+
+    def checked(text: str) -> str:
+        parse(text)
+        return text
+
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +320,81 @@ class Settings:
     log_level: str = setting(
         "info",
         "--log-level",
-        kind=choice("debug", "info", "warning", "error", "critical"),
+        kind=choice("trace", "debug", "info", "warning", "error", "critical"),
         group=Group.LOGS,
         help="Leave out what is less important.",
+    )
+    log_format: str = setting(
+        "text",
+        "--log-format",
+        kind=choice("text", "json"),
+        group=Group.LOGS,
+        help="Lines for people, or one JSON object a line, with the same keys in all processes.",
+    )
+    error_logfile: str = setting(
+        "-",
+        "--log-file",
+        "--error-logfile",
+        kind=text("PATH"),
+        group=Group.LOGS,
+        fixed=True,
+        help="Where errors, and what the master says, are written to; -: standard error. SIGUSR1 "
+        "opens it anew.",
+    )
+    access_logfile: str | None = setting(
+        None,
+        "--access-logfile",
+        kind=text("PATH"),
+        group=Group.LOGS,
+        fixed=True,
+        help="Where a line for each request is written to; -: standard output. SIGUSR1 opens it "
+        "anew.",
+        otherwise="-, if --log-level is info or below",
+    )
+    access_logformat: str | None = setting(
+        None,
+        "--access-logformat",
+        kind=text("FORMAT", parse_access_format),
+        group=Group.LOGS,
+        help="The line for each request, with gunicorn's atoms, such as %(h)s, %(D)s and "
+        "%({user-agent}i)s.",
+        otherwise="uvicorn's line",
+    )
+    log_syslog: bool = setting(
+        False,
+        "--log-syslog",
+        kind=switch(),
+        group=Group.LOGS,
+        help="Send both logs to a syslog daemon too.",
+    )
+    log_syslog_to: str = setting(
+        DEFAULT_ADDRESS,
+        "--log-syslog-to",
+        kind=text("ADDRESS", _as_it_is(parse_syslog_address)),
+        group=Group.LOGS,
+        help="Where it listens: unix://PATH or udp://HOST:PORT.",
+    )
+    log_syslog_prefix: str = setting(
+        "forkserve",
+        "--log-syslog-prefix",
+        kind=text("NAME"),
+        group=Group.LOGS,
+        help="The program's name in its messages; .access is added for requests.",
+    )
+    log_syslog_facility: str = setting(
+        "user",
+        "--log-syslog-facility",
+        kind=choice(*FACILITIES),
+        group=Group.LOGS,
+        help="The facility of its messages.",
+    )
+    log_config: str | Mapping[str, Any] | None = setting(
+        None,
+        "--log-config",
+        kind=logging_config(),
+        group=Group.LOGS,
+        help="Have this file (.ini, .json, .yaml) set up logging in workers and the template, as "
+        "with uvicorn. Read anew at each reload.",
     )
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
     """What uvicorn.Config is given besides, by its own names."""

@@ -12,6 +12,7 @@ from forkserve.channel import BootFailed, Channel
 from forkserve.config.settings import Settings
 from forkserve.hooks.calling import Hooks
 from forkserve.hooks.views import Cfg, Server, Worker
+from forkserve.logs.files import LogFds
 from forkserve.worker import birth, lifeline
 from forkserve.worker.app import BootError
 
@@ -33,6 +34,7 @@ class Errand:
     """A file for the fault handler; the master reads it after the runner's end."""
 
     master_pid: int
+    log: LogFds
 
 
 def run(errand: Errand) -> NoReturn:
@@ -41,7 +43,7 @@ def run(errand: Errand) -> NoReturn:
 
 
 def _call(errand: Errand) -> int:
-    keep = {errand.channel.fileno(), errand.last_words}
+    keep = {errand.channel.fileno(), errand.last_words} | errand.log.fds()
     birth.forget_the_parent(keep, errand.last_words, errand.master_pid)
     lifeline.die_with_the_master(errand.master_pid, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM):

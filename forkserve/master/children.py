@@ -13,6 +13,7 @@ from typing import NoReturn
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
+from forkserve.logs.files import STANDARD_STREAMS, LogFds
 from forkserve.master.family import HookChild, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
@@ -32,12 +33,14 @@ class Nursery:
         scoreboard: Scoreboard,
         listeners: Sequence[Listener],
         exchange: Exchange | None = None,
+        log: LogFds = STANDARD_STREAMS,
     ) -> None:
         self._settings = {0: settings}
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+        self._log = log
         self._hooks_made = 0
 
     def use(self, settings: Settings, since: int, serving: int) -> None:
@@ -137,6 +140,7 @@ class Nursery:
             os.getpid(),
             wanted.spare,
             exchange=self._exchange,
+            log=self._log,
         )
 
     def _template_life(
@@ -157,6 +161,7 @@ class Nursery:
                 last_words,
                 master_pid,
                 self._exchange,
+                self._log,
             )
             main.run(errand)
 
@@ -190,7 +195,9 @@ class Nursery:
             # In the child only, since it runs the user's code.
             from forkserve.hooks import runner
 
-            errand = runner.Errand(hook, workers, settings, channel, last_words, master_pid)
+            errand = runner.Errand(
+                hook, workers, settings, channel, last_words, master_pid, self._log
+            )
             runner.run(errand)
 
         return life

@@ -97,6 +97,10 @@ class Family:
         yield from self.switchboards.values()
         yield from self.hooks.values()
 
+    def who_log(self) -> list[Child]:
+        """Those who write to the log by themselves; a switchboard has the master do it."""
+        return [*self.workers.values(), *self.templates.values()]
+
     def unborn(self, template: int | None = None) -> list[WorkerChild]:
         """Workers whose pid nobody has said yet: all, or those asked of one template."""
         return [

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
@@ -19,6 +17,8 @@ from time import monotonic
 
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, changed
+from forkserve.logs import outputs
+from forkserve.logs.files import LogFds
 from forkserve.master import signals
 from forkserve.master.kernel import process_state
 from forkserve.scoreboard import Snapshot
@@ -28,54 +28,11 @@ from forkserve.supervisor.events import BootFailure, Exit
 
 log = logging.getLogger("forkserve")
 
-_FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)-8s %(message)s"
-_DATE = "%Y-%m-%d %H:%M:%S"
-_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 
-
-class StandardError(logging.Handler):
-    """Writes to standard error without ever waiting for it.
-
-    A full pipe whose reader sleeps, a closed descriptor or a full disk must not stop
-    the master; what cannot be written is counted and said later. A pipe that polls
-    as writable takes PIPE_BUF bytes without blocking (pipe(7)).
-    """
-
-    def __init__(self, colours: bool) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter(_FORMAT, _DATE))
-        self._colours = colours
-        self.lost = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
-        if self._colours and record.levelname in _COLOURS:
-            text = f"{_COLOURS[record.levelname]}{text}\x1b[0m"
-        if self.lost:
-            text += f"\n({self.lost} log lines before this could not be written)"
-        if self._write(text.encode("utf-8", "replace") + b"\n"):
-            self.lost = 0
-        else:
-            self.lost += 1
-
-    def _write(self, data: bytes) -> bool:
-        try:
-            poll = select.poll()
-            poll.register(2, select.POLLOUT)
-            while data:
-                ready = poll.poll(0)
-                if not ready or not ready[0][1] & select.POLLOUT:
-                    return False
-                data = data[os.write(2, data[: select.PIPE_BUF]) :]
-        except OSError:
-            return False
-        return True
-
-
-def configure(level: str) -> None:
-    """Send the master's log to standard error."""
-    log.handlers = [StandardError(colours=signals.stderr_is_a_terminal())]
-    log.setLevel(level.upper())
+def configure(settings: Settings, fds: LogFds) -> None:
+    """Send what the master says to the error log, in this process."""
+    log.handlers = outputs.of_errors(settings, fds.error, speaks=True)
+    log.setLevel(settings.log_level.upper())
     log.propagate = False
 
 
@@ -138,7 +95,8 @@ class Logbook:
             )
 
     def cannot_start(self, failure: BootFailure) -> None:
-        log.critical("cannot start %s. %s", self._app, failure)
+        why = _reason(failure)
+        log.critical("cannot start %s. %s", self._app, why, extra=_block(failure.details))
 
     def trouble(self, person: Person, what: str) -> None:
         """Somebody meets a difficulty, and says which in the words that follow its name."""
@@ -263,7 +221,7 @@ class Logbook:
             where = f" ({what.failure.where})" if what.failure.where else ""
             log.error("%s: %s%s", text, what.failure.headline, where)
         else:
-            log.error("%s%s", text, _block(what.stack))
+            log.error("%s", text, extra=_block(what.stack))
 
     @tell.register
     def _(self, what: note.TemplateServes) -> None:
@@ -308,9 +266,8 @@ class Logbook:
         told = what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED)
         level = logging.DEBUG if told and not next_ else logging.ERROR
         age = _duration(what.age)
-        log.log(
-            level, "%s %s after %s%s%s%s", person.name, how, age, next_, failure, _block(what.stack)
-        )
+        said = "%s %s after %s%s%s"
+        log.log(level, said, person.name, how, age, next_, failure, extra=_block(what.stack))
 
     @tell.register
     def _(self, what: note.SwitchboardServes) -> None:
@@ -351,7 +308,7 @@ class Logbook:
         held = f", and with it went {person.held}" if person.held else ""
         level = logging.ERROR if next_ else logging.WARNING if held else logging.DEBUG
         block = _block(what.stack)
-        log.log(level, "%s %s after %s%s%s%s", person.name, how, age, held, next_, block)
+        log.log(level, "%s %s after %s%s%s", person.name, how, age, held, next_, extra=block)
 
     @tell.register
     def _(self, what: note.ParkingBegins) -> None:
@@ -415,7 +372,8 @@ class Logbook:
             "reload failed: generation %d is dropped and generation %d keeps serving. %s",
             what.generation,
             what.serving,
-            what.failure,
+            _reason(what.failure),
+            extra=_block(what.failure.details),
         )
 
     @tell.register
@@ -423,7 +381,8 @@ class Logbook:
         log.error(
             "reload failed: generation %d keeps serving, with the settings that it has. %s",
             what.serving,
-            what.failure,
+            _reason(what.failure),
+            extra=_block(what.failure.details),
         )
 
     @tell.register
@@ -527,8 +486,14 @@ def _busy_with(seen: Snapshot | None) -> str:
     return f", serving {seen.serving} for {since:.1f} s{others}"
 
 
-def _block(text: str) -> str:
-    return "\n" + textwrap.indent(text, "    ") if text else ""
+def _reason(failure: BootFailure) -> str:
+    where = f" ({failure.where})" if failure.where else ""
+    return f"{failure.headline}{where}"
+
+
+def _block(text: str) -> dict[str, str]:
+    """What stands below a line: a stack, or the end of a traceback (``logs.lines``)."""
+    return {"details": text}
 
 
 def to_stderr(sentence: str) -> None:

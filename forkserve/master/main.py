@@ -28,6 +28,7 @@ from forkserve.channel import (
     Hello,
     LastCall,
     Leaving,
+    LogSwitched,
     Message,
     Promote,
     Ready,
@@ -42,6 +43,7 @@ from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
 from forkserve.hooks.views import Worker
 from forkserve.last_call import turn_away
+from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import (
@@ -57,6 +59,7 @@ from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.rereading import Reread, Rereading
+from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -81,13 +84,19 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
     ``reread`` reads the settings anew for a reload; without it they stay as they are.
     """
     settings = reading.settings
-    logbook.configure(settings.log_level)
-    for note in reading.notes:
-        logbook.log.warning("%s", note)
+    make_sure_of_standard_streams()
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
         return 2
+    try:
+        log_files = LogFiles.open(settings.error_logfile, settings.access_logfile or "-")
+    except OSError as exc:
+        logbook.to_stderr(f"the log file {exc.filename} cannot be opened: {exc.strerror}")
+        return 2
+    logbook.configure(settings, log_files.fds)
+    for note in reading.notes:
+        logbook.log.warning("%s", note)
     try:
         listeners = open_listeners(settings.bind)
     except BindError as exc:
@@ -95,7 +104,7 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
         return 1
     try:
         policy = partial(policy_of, can_adopt=can_adopt)
-        master = Master(settings, policy, listeners, Posix(), reread)
+        master = Master(settings, policy, listeners, Posix(), log_files, reread)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -132,6 +141,7 @@ class Master:
         policy_of: Callable[[Settings], Policy],
         listeners: list[Listener],
         kernel: Kernel,
+        log_files: LogFiles,
         reread: Reread | None = None,
     ) -> None:
         self._settings = settings
@@ -148,10 +158,13 @@ class Master:
         self._exchange: Exchange | None = None
         if policy.switchboard:
             self._exchange = Exchange.make(self._scoreboard.switchboard())
-        self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
+        self._nursery = Nursery(
+            settings, kernel, self._scoreboard, listeners, self._exchange, log_files.fds
+        )
         self._family = Family()
         means = Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
         self._hooks = HookCalls(self._settings_in_force, means)
+        self._rotation = Rotation(log_files)
         self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
@@ -248,6 +261,8 @@ class Master:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
                 self._handle(on.ScaleRequested(now, -1))
+            case signal.SIGUSR1:
+                self._rotation.reopen(self._family.who_log())
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
 
@@ -311,7 +326,9 @@ class Master:
                 self._settle(child)
 
     def _on_message(self, child: Child, message: Message) -> None:
-        if isinstance(child, TemplateChild):
+        if isinstance(message, LogSwitched):
+            self._rotation.switched(child)
+        elif isinstance(child, TemplateChild):
             self._on_template_message(child, message)
         elif isinstance(child, WorkerChild):
             self._on_worker_message(child, message)
@@ -453,6 +470,7 @@ class Master:
     def _let_go_of(self, child: Child) -> None:
         if not child.channel.closed:
             self._selector.unregister(child.channel)
+        self._rotation.gone(child)
         child.close()
 
     def _beats(self) -> tuple[dict[int, float], float]:

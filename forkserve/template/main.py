@@ -16,6 +16,7 @@ from forkserve.channel import (
     BootFailed,
     Channel,
     Hello,
+    LogReopened,
     Ready,
     Spawn,
     Spawned,
@@ -23,6 +24,7 @@ from forkserve.channel import (
     Unfit,
 )
 from forkserve.config.settings import Settings
+from forkserve.logs.files import STANDARD_STREAMS, LogFds, take_over
 from forkserve.scoreboard import Scoreboard
 from forkserve.switchboard.queues import Exchange
 from forkserve.template import audit, sharing, twofold
@@ -54,10 +56,12 @@ class Errand:
     exchange: Exchange | None = None
     """The workers' way to the switchboard, if there is one."""
 
+    log: LogFds = STANDARD_STREAMS
+
     def fds(self) -> set[int]:
         exchange = self.exchange.fds() if self.exchange else set()
         sockets = {s.fileno() for s in self.sockets}
-        return {self.channel.fileno(), self.last_words} | sockets | exchange
+        return {self.channel.fileno(), self.last_words} | sockets | exchange | self.log.fds()
 
 
 def run(errand: Errand) -> NoReturn:
@@ -72,12 +76,16 @@ def _be_a_template(errand: Errand) -> int:
     lifeline.take_no_notice_of(signal.SIGINT)  # Ctrl-C is for the master to act on
     lifeline.be_called("forkserve-tmpl")
     boot.tell_through(errand.channel)
-    before = audit.Baseline.take(errand.fds())
     from forkserve.hooks.of_a_worker import WorkerHooks
+    from forkserve.worker import logs
     from forkserve.worker.app import BootError
-    from forkserve.worker.serve import load
 
     try:
+        logs.configure(errand.settings, errand.log)
+        # What the log is written to is not the app's.
+        before = audit.Baseline.take(errand.fds())
+        from forkserve.worker.serve import load
+
         # First: what such a file sets up, in the environment say, is for the app to find.
         hooks = WorkerHooks(errand.settings, errand.master_pid)
         loaded = load(errand.settings)
@@ -108,10 +116,12 @@ def _fork_until_dismissed(errand: Errand, loaded: uvicorn.Config, hooks: WorkerH
     poll.register(errand.channel.fileno(), select.POLLIN)
     while not errand.channel.closed:
         poll.poll()
-        for message, fds in errand.channel.receive_with_fds(each=2):
+        for message, fds in errand.channel.receive_with_fds():
             try:
                 if isinstance(message, Spawn):
                     _spawn(errand, loaded, hooks, message, fds)
+                elif isinstance(message, LogReopened):
+                    take_over(errand.channel, message, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -153,5 +163,6 @@ def _be_a_worker(
         loaded=loaded,
         exchange=errand.exchange,
         hooks=hooks,
+        log=errand.log,
     )
     birth.run(job)

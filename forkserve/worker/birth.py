@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from forkserve.channel import Channel, close_all_but
 from forkserve.config.settings import Settings
+from forkserve.logs.files import STANDARD_STREAMS, LogFds
 from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
 from forkserve.worker import lifeline
@@ -46,13 +47,15 @@ class Job:
     exchange: Exchange | None = None
     """The way to the switchboard, if there is one."""
 
+    log: LogFds = STANDARD_STREAMS
+
     hooks: Any = None
     """The ``WorkerHooks`` that the template has begun with, if one has forked us."""
 
     def fds(self) -> set[int]:
         exchange = self.exchange.fds() if self.exchange else set()
         sockets = {s.fileno() for s in self.sockets}
-        return {self.channel.fileno(), self.last_words} | sockets | exchange
+        return {self.channel.fileno(), self.last_words} | sockets | exchange | self.log.fds()
 
 
 def run(job: Job) -> NoReturn:

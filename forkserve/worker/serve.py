@@ -34,7 +34,6 @@ BOOT_FAILED = 3
 
 def load(settings: Settings) -> uvicorn.Config:
     """Import the app, warm it up, and make uvicorn ready for it. Raises BootError."""
-    logs.configure(settings.log_level)
     os.environ.update(settings.env)
     try:
         config = _uvicorn_config(settings)  # reads the environment file, which the app may need
@@ -58,6 +57,8 @@ def serve(job: Job) -> int:
     boot.tell_through(job.channel)
     identity.take(job)
     try:
+        if job.loaded is None:
+            logs.configure(job.settings, job.log)
         hooks = job.hooks or _hooks_for(job)
     except BootError as exc:
         return _give_up(job, exc.failure)
@@ -79,7 +80,8 @@ def _serve(job: Job, hooks: WorkerHooks) -> int:
         config = job.loaded or load(job.settings)
     except BootError as exc:
         return _give_up(job, exc.failure)
-    troubles = logs.configure(job.settings.log_level)
+    logs.begin_anew(job.settings)
+    troubles = logs.Troubles()
     server = WorkerServer(config, job, hooks.when_ready, on_ready=troubles.stand_aside)
     try:
         with troubles:

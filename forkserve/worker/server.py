@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,11 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from forkserve.channel import Drain, Encrypted, LastCall, Leaving, Message, Promote, Ready, Spent
+from forkserve.channel import (
+    Drain,
+    Encrypted,
+    LastCall,
+    Leaving,
+    LogReopened,
+    Message,
+    Promote,
+    Ready,
+    Spent,
+)
 from forkserve.last_call import turn_away
+from forkserve.logs import files, outputs
 from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
-from forkserve.worker import asking, lifeline
+from forkserve.worker import access, asking, lifeline
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, can_be_read, guarded, opened
 from forkserve.worker.keep_alive import FINEST, Timers
@@ -168,6 +180,7 @@ class WorkerServer(uvicorn.Server):
 
     def _accept(self) -> None:
         """Take connections from the master's sockets, as they come."""
+        self._log_requests()
         readable = can_be_read(self.config.http_protocol_class)
         if readable:
             protocol_class = guarded(self.config.http_protocol_class, self._heads, monotonic)
@@ -205,6 +218,13 @@ class WorkerServer(uvicorn.Server):
         if because := self._wear.too_big_from_the_start():
             # Not before it is ready: until then what is said counts as a failure's cause.
             self._loop.call_soon(logger.warning, because)
+
+    def _log_requests(self) -> None:
+        """With more than uvicorn knows of them, if that is asked for."""
+        settings = self._job.settings
+        if outputs.access_is_timed(settings) and outputs.access_is_logged(settings):
+            handlers = outputs.of_access(settings, self._job.log.access)
+            self.config.loaded_app = access.logged(self.config.loaded_app, handlers)
 
     def _begin_to_park(self, exchange: Exchange, protocol_class: Any) -> None:
         self._parking = Parking(exchange, self._loop, protocol_class, self._idle_until)
@@ -333,8 +353,12 @@ class WorkerServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 
     def _hear_the_master(self) -> None:
-        for message in self._job.channel.receive():
+        for message, fds in self._job.channel.receive_with_fds():
+            if isinstance(message, LogReopened):
+                files.take_over(self._job.channel, message, fds)
             self._obey(message)
+            for fd in fds:
+                os.close(fd)
         if self._job.channel.closed:  # the master is gone
             self._no_one_comes_after_us()
             self._loop.remove_reader(self._job.channel.fileno())

@@ -34,22 +34,16 @@ from forkserve.config.outcome import (
 )
 from forkserve.config.reading import known_options
 from forkserve.config.unknown_names import is_a_setting, may_be_a_mistake, never_read, warning
-from forkserve.config.uvicorn_names import NAMES
 from tests.readme_gunicorn import tables
 
 NOT_YET = {
-    "access_logfile",
-    "access_logformat",
+    "backlog",
     "chdir",
-    "error_logfile",
     "group",
     "initgroups",
-    "log_syslog",
-    "log_syslog_facility",
-    "log_syslog_prefix",
-    "log_syslog_to",
     "name",
     "pid",
+    "reload",
     "reload_extra_files",
     "reuse_port",
     "unix_mode",
@@ -67,13 +61,13 @@ def theirs() -> Any:
 
 
 def test_every_setting_of_gunicorns_is_in_the_table(theirs: Any) -> None:
-    assert {setting.name for setting in theirs.KNOWN_SETTINGS} == set(SETTINGS)
+    assert {setting.name for setting in theirs.KNOWN_SETTINGS} == set(SETTINGS) - {"worker_ready"}
 
 
 def test_every_hook_of_gunicorns_is_called_or_said_not_to_be(theirs: Any) -> None:
     hooks = {s.name for s in theirs.KNOWN_SETTINGS if "Hooks" in s.section}
     table = {name for name, entry in SETTINGS.items() if isinstance(entry, Called | NotCalled)}
-    assert hooks == table
+    assert hooks == table - {"worker_ready"}
 
 
 def test_what_is_as_it_is_by_default_is_not_worth_a_word(theirs: Any) -> None:
@@ -128,8 +122,7 @@ def test_what_a_setting_is_translated_to_is_a_setting() -> None:
         outcome = translate(name, value)
         assert isinstance(outcome, Use), name
         targets |= set(outcome.settings)
-    # The second are uvicorn's names which are to be forkserve's own.
-    assert targets - set(known_options()) - set(NAMES) == NOT_YET
+    assert targets - set(known_options()) == NOT_YET
 
 
 def test_a_sentence_says_which_setting_and_what_to_do() -> None:
@@ -363,6 +356,7 @@ def test_what_a_class_says_and_cannot_be_is_refused_with_its_name() -> None:
 
 def test_hooks() -> None:
     assert translate("post_worker_init", a_function) == Hook("worker_ready")
+    assert translate("worker_ready", a_function) == Hook("worker_ready")
     assert translate("on_exit", "shop.hooks.tidy") == Hook("on_exit", "shop.hooks:tidy")
     assert translate("on_exit", None) == NOTHING
     assert translate("on_exit", "tidy") == Refuse(
@@ -424,4 +418,4 @@ def test_a_setting_of_forkserves_is_a_variable_where_gunicorn_has_another_name_f
 def test_the_readmes_tables_have_each_setting_once() -> None:
     first_columns = [line.split("|")[1] for line in tables().splitlines() if "`" in line]
     names = [name.strip("` ") for column in first_columns for name in column.split(",")]
-    assert sorted(names) == sorted(SETTINGS)
+    assert sorted(names) == sorted(set(SETTINGS) - {"worker_ready"})

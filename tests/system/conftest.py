@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
@@ -22,8 +23,8 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app") -> Server:
-        servers.append(Server(folder, *options, app=app))
+    def start_one(*options: str, app: str = "app:app", stdout: int = DEVNULL) -> Server:
+        servers.append(Server(folder, *options, app=app, stdout=stdout))
         return servers[-1]
 
     yield start_one

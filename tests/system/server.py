@@ -46,7 +46,13 @@ async def app(scope, receive, send):
 class Server:
     """A running ``forkserve`` and its log."""
 
-    def __init__(self, folder: Path, *options: str, app: str = "app:app") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        app: str = "app:app",
+        stdout: int = subprocess.DEVNULL,
+    ) -> None:
         self.folder = folder
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
@@ -54,7 +60,7 @@ class Server:
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
