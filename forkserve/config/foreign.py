@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -102,15 +103,37 @@ def from_python(content: Content, path: str, shown: str, ours: Collection[str]) 
         if not isinstance(outcome, Unknown):
             taker.take(outcome, place, name)
         elif name in ours and value is not a_function and is_a_setting(name, defined):
-            taker.take(Use({name: value}), place)
+            taker.take(Use({} if value is None else {name: value}), place)
         elif may_be_a_mistake(name, function=value is a_function):
             unknown.append(name)
+    for name in set(content.not_sent) & {*gunicorn.SETTINGS, *ours}:
+        taker.take(Refuse(f"{name} {NOT_SENT}"), f"{shown}:{content.lines.get(name, 1)}")
     if content.environment:
         taker.set(content.environment, shown)
     if said := warning(unknown, content.never_read, defined):
         taker.found.notes.append(f"{shown}: {said}")
-    return taker.done()
+    return _in_effect(taker.done())
 
+
+def _in_effect(found: Found) -> Found:
+    """Without what has no effect beside others, of which gunicorn says nothing: it is noted."""
+    values = {given.name: given.value for given in found.given}
+    without = {}
+    if "log_config" in values:
+        without["access_logfile"] = without["access_logformat"] = "the log config says it all"
+    if str(values.get("max_requests")) == "0":
+        without["max_requests_jitter"] = "max_requests is 0"
+    for given in list(found.given):
+        if why := without.get(given.name):
+            found.given.remove(given)
+            found.notes.append(f"{given.place}: {given.name} has no effect: {why}.")
+    return found
+
+
+NOT_SENT = (
+    "holds an object that other processes cannot be given: put it into a module, and write its "
+    'name, such as "shop.logs.Formatter".'
+)
 
 # -- flags ----------------------------------------------------------------------------------
 
@@ -155,8 +178,16 @@ class ForeignFlags:
 def _option(name: str, written: str, flag: Flag) -> click.Option:
     if not flag.takes_value:
         return click.Option([written, name], is_flag=True, default=None, hidden=True)
+    alone: dict[str, Any] = {}
+    if flag.alone is not None:  # the value may be left out
+        alone = {"is_flag": False, "flag_value": flag.alone}
     return click.Option(
-        [written, name], type=click.UNPROCESSED, default=None, multiple=flag.many, hidden=True
+        [written, name],
+        type=click.UNPROCESSED,
+        default=None,
+        multiple=flag.many,
+        hidden=True,
+        **alone,
     )
 
 

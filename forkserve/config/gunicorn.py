@@ -2,7 +2,7 @@
 
 The table has every setting of gunicorn's, up to version 27. Which are only ignored and which
 refused goes by what a user relies on: a service that would be another one without it is not
-started. Where UvicornWorker ignores a setting as well, so does forkserve.
+started. So most of what UvicornWorker takes no notice of is ignored here as well.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Translated:
     """Means the same once its value has been translated."""
 
     how: Callable[[Any], Outcome]
+
+    says: str
+    """What it is then, for the README."""
 
     none_too: bool = False
     """None is a value of it, and not the same as leaving it out."""
@@ -89,10 +92,13 @@ _CONTROL = "there is no gunicornc here; forkserve is told by signals what to do"
 
 SETTINGS: Mapping[str, Entry] = {
     # The app
-    "wsgi_app": Translated(values.wsgi_app),
+    "wsgi_app": Translated(
+        values.wsgi_app,
+        "`app`; `module` is `module:application`, `module:make()` is `module:make` with `factory`",
+    ),
     "chdir": Renamed("chdir"),
-    "pythonpath": Translated(values.pythonpath),
-    "raw_env": Translated(values.raw_env),
+    "pythonpath": Translated(values.pythonpath, "`app_dir`; several directories are refused"),
+    "raw_env": Translated(values.raw_env, "the environment of all processes"),
     "root_path": Renamed("root_path"),
     "paste": Refused(
         "forkserve reads no PasteDeploy file: load the app from it in a module, and give that as "
@@ -102,10 +108,10 @@ SETTINGS: Mapping[str, Entry] = {
     "raw_paste_global_conf": Ignored("forkserve reads no PasteDeploy file", (None, [], ())),
     "config": Ignored("the file is given on the command line, with -c"),
     # Sockets
-    "bind": Translated(values.bind),
+    "bind": Translated(values.bind, "`bind`; without a port it is 8000"),
     "backlog": Renamed("backlog"),
     "reuse_port": Renamed("reuse_port"),
-    "umask": Translated(values.umask),
+    "umask": Translated(values.umask, "`unix_mode`: gunicorn's umask is for Unix sockets only"),
     "proxy_protocol": Refused(
         "uvicorn does not understand the PROXY protocol, and would answer 400 to each request: "
         "switch it off in the proxy, and have that send X-Forwarded-For.",
@@ -131,19 +137,26 @@ SETTINGS: Mapping[str, Entry] = {
     "certfile": Renamed("ssl_certfile"),
     "ca_certs": Renamed("ssl_ca_certs"),
     "ciphers": Renamed("ssl_ciphers"),
-    "cert_reqs": Translated(values.cert_reqs),
-    "ssl_version": Translated(values.ssl_version),
+    "cert_reqs": Translated(values.cert_reqs, "`ssl_cert_reqs`"),
+    "ssl_version": Translated(values.ssl_version, "`ssl_version`"),
     "suppress_ragged_eofs": Ignored("asyncio does so anyway", (None, True)),
     "do_handshake_on_connect": Ignored("asyncio does so anyway", (None, False)),
-    "http_protocols": Translated(values.http_protocols),
-    "http2_cleartext": Translated(values.http2_cleartext),
+    "http_protocols": Translated(
+        values.http_protocols, "HTTP/1.1; `h2` besides is ignored with a note"
+    ),
+    "http2_cleartext": Translated(
+        values.http2_cleartext, "`off`; `upgrade` is ignored with a note, the others are refused"
+    ),
     "http2_max_concurrent_streams": Ignored("it is gunicorn's own HTTP/2", (None, 100)),
     "http2_initial_window_size": Ignored("it is gunicorn's own HTTP/2", (None, 65535)),
     "http2_max_frame_size": Ignored("it is gunicorn's own HTTP/2", (None, 16384)),
     "http2_max_header_list_size": Ignored("it is gunicorn's own HTTP/2", (None, 65536)),
     # Workers
     "workers": Renamed("workers"),
-    "worker_class": Translated(values.worker_class),
+    "worker_class": Translated(
+        values.worker_class,
+        "nothing: uvicorn's classes and `asgi` are what forkserve has; all others are refused",
+    ),
     "threads": Ignored(
         "one event loop serves all requests of a worker; what runs in threads is up to the app",
         (None, 1),
@@ -165,8 +178,8 @@ SETTINGS: Mapping[str, Entry] = {
     "asgi_disconnect_grace_period": Ignored(
         "uvicorn tells the app that its client has gone, and lets it go on", (None, 3)
     ),
-    "websocket_max_message_size": Translated(values.largest_message),
-    "http_parser": Translated(values.reads_as_h11),
+    "websocket_max_message_size": Translated(values.largest_message, "`ws_max_size`"),
+    "http_parser": Translated(values.reads_as_h11, "`http`: `fast` is httptools, `python` is h11"),
     # Requests
     "limit_request_line": Ignored(_HEADERS, (None, 4094)),
     "limit_request_fields": Ignored(_HEADERS, (None, 100)),
@@ -187,8 +200,8 @@ SETTINGS: Mapping[str, Entry] = {
         "with the unit in demo_app/deploy/systemd/ to begin with.",
         fine=OFF,
     ),
-    "user": Translated(values.who("user")),
-    "group": Translated(values.who("group")),
+    "user": Translated(values.who("user"), "`user`"),
+    "group": Translated(values.who("group"), "`group`"),
     "initgroups": Renamed("initgroups"),
     "pidfile": Renamed("pid"),
     "proc_name": Renamed("name"),
@@ -197,13 +210,18 @@ SETTINGS: Mapping[str, Entry] = {
     "control_socket_mode": Ignored(_CONTROL, (None, 0o600)),
     "control_socket_disable": Ignored("there is none", (None, True, False)),
     # Logs
-    "accesslog": Translated(values.accesslog, none_too=True),
+    "accesslog": Translated(
+        values.accesslog, "`access_logfile`; `None` is `access_log = False`", none_too=True
+    ),
     "access_log_format": Renamed("access_logformat"),
     "errorlog": Renamed("error_logfile"),
-    "loglevel": Translated(values.loglevel),
+    "loglevel": Translated(values.loglevel, "`log_level`"),
     "logconfig": Renamed("log_config"),
-    "logconfig_dict": Translated(values.logconfig_dict),
-    "logconfig_json": Translated(values.logconfig_json),
+    "logconfig_dict": Translated(
+        values.logconfig_dict,
+        "`log_config`, with gunicorn's defaults, and uvicorn's loggers as gunicorn's",
+    ),
+    "logconfig_json": Translated(values.logconfig_json, "`log_config`"),
     "logger_class": Ignored(
         "forkserve has no class for its log; --log-format json, --access-logformat and "
         "--log-config say how it looks",
@@ -224,7 +242,7 @@ SETTINGS: Mapping[str, Entry] = {
     "reload": Renamed("reload"),
     "reload_engine": Ignored("watchfiles is used", (None, "auto")),
     "reload_extra_files": Renamed("reload_extra_files"),
-    "spew": Ignored("a debugger does more", OFF),
+    "spew": Ignored("there is no such trace here", OFF),
     "check_config": Ignored("it stands on the command line: forkserve --check-config", OFF),
     "print_config": Ignored("it stands on the command line: forkserve --print-config", OFF),
     # Hooks
@@ -240,7 +258,7 @@ SETTINGS: Mapping[str, Entry] = {
     "on_exit": Called("on_exit"),
     "pre_request": NotCalled("as with UvicornWorker; use an ASGI middleware"),
     "post_request": NotCalled("as with UvicornWorker; use an ASGI middleware"),
-    "worker_int": NotCalled("worker_exit is, however a worker leaves"),
+    "worker_int": NotCalled("worker_exit is called when a worker leaves"),
     "worker_abort": NotCalled(
         "a worker that hangs is killed after its stacks have been written to the log"
     ),
@@ -271,6 +289,9 @@ def translate(name: str, value: object) -> Outcome:
         return Unknown(near(name))
     if value is None and not (isinstance(entry, Translated) and entry.none_too):
         return NOTHING
+    is_a_function = callable(value) and not isinstance(value, type)
+    if is_a_function and not isinstance(entry, Called | NotCalled):
+        return Refuse(f"{name} is a function; write what it returns.")
     match entry:
         case Renamed(to):
             return Use({to: value})

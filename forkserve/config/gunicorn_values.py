@@ -5,6 +5,7 @@ Each function takes a value as it stands in a file or behind a flag, and says wh
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,10 +99,29 @@ _OTHERS = {
 }
 
 
-def described_worker_class(cls: type) -> dict[str, object]:
-    """What there is to know of a class, as data: to be sent to where it is not imported."""
+def described_worker_class(value: object) -> object:
+    """What there is to know of a class, as data: to be sent to where it is not imported.
+
+    One that is given by its name is imported for that, unless it is known; what is no class,
+    or cannot be imported, is returned as it is.
+    """
+    cls = _imported(value) if isinstance(value, str) and _is_the_users(value) else value
+    if not isinstance(cls, type):
+        return value
     names = [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
     return {"classes": names, "config_kwargs": dict(getattr(cls, "CONFIG_KWARGS", None) or {})}
+
+
+def _is_the_users(name: str) -> bool:
+    return name not in UVICORN_WORKERS and _kind_of_worker(name) not in {*_WSGI, *_OTHERS}
+
+
+def _imported(name: str) -> object:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception:  # the module is the user's, and may raise anything
+        return None
 
 
 def worker_class(value: object) -> Outcome:
@@ -181,7 +201,11 @@ def who(name: str) -> Any:
 
 
 def umask(value: object) -> Outcome:
-    """A number, or text with gunicorn's rule for the base: ``18``, ``022``, ``0o22``, ``0x12``."""
+    """A number, or text with gunicorn's rule for the base: ``18``, ``022``, ``0o22``, ``0x12``.
+
+    gunicorn applies it to Unix sockets, and to a file of its own, but never to what the app
+    writes: taken for the mask of a process, its 0 would let everybody write the app's files.
+    """
     text = str(value).strip().lower()
     if text.startswith("0") and text.isdigit():
         text = f"0o{text}"
@@ -189,7 +213,7 @@ def umask(value: object) -> Outcome:
         mask = int(text, 0)
     except ValueError:
         return Refuse(f'umask "{value}" is no number; write for example "0o022".')
-    return Use({"umask": f"0o{mask:03o}"})
+    return Use({"unix_mode": f"{0o666 & ~mask:03o}"})
 
 
 # -- logs -----------------------------------------------------------------------------------

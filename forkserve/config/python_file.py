@@ -36,6 +36,9 @@ class Content:
     environment: dict[str, str] = field(default_factory=dict)
     """What it has changed there."""
 
+    not_sent: list[str] = field(default_factory=list)
+    """What holds something that only exists in the process that executed the file."""
+
     never_read: list[str] = field(default_factory=list)
     """The names that the file itself has no use for."""
 
@@ -75,20 +78,24 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
     except (Exception, SystemExit) as exc:
         return {"problem": _explain(exc, path, shown)}
     values: dict[str, object] = {}
-    functions = []
+    functions, not_sent = [], []
     for name, value in vars(module).items():
         if name.startswith("_") or isinstance(value, ModuleType) or _is_a_class(value, name):
             continue
-        if isinstance(value, FunctionType):
+        if name == "worker_class":
+            value = described_worker_class(value)
+        if callable(value) and not isinstance(value, type):
             functions.append(name)
-        elif name == "worker_class" and isinstance(value, type):
-            values[name] = described_worker_class(value)
-        elif (plain := _plain(value)) is not None:
-            values[name] = plain
+            continue
+        try:
+            values[name] = _plain(value)
+        except (TypeError, ValueError):
+            not_sent.append(name)
     changed = {k: v for k, v in os.environ.items() if before.get(k) != v}
     return {
         "values": values,
         "functions": functions,
+        "not_sent": not_sent,
         "environment": changed,
         "never_read": sorted(never_read(source)),
         "lines": _lines(source),
@@ -110,18 +117,26 @@ def _is_a_class(value: object, name: str) -> bool:
 
 
 def _plain(value: object) -> object:
-    """What can be sent, or None."""
+    """As it can be sent. Raises TypeError or ValueError if it cannot."""
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
+    return json.loads(json.dumps(value, default=_as_data))
+
+
+def _as_data(value: object) -> object:
+    """What stands for a value that JSON does not know, as in a dict for logging.config."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return None
-    return value
+        return sorted(value, key=str)
+    for stream in ("stdout", "stderr"):
+        if value is getattr(sys, stream):
+            return f"ext://sys.{stream}"
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", "")
+    if isinstance(value, type | FunctionType) and module != "__config__" and name.isidentifier():
+        return f"{module}.{name}"
+    raise TypeError(f"{value!r} cannot be sent")
 
 
 def _lines(source: bytes) -> dict[str, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from forkserve.config.bind import EVERY_INTERFACE, Bind, parse_bind
 from forkserve.config.gunicorn import (
     OFF,
     SETTINGS,
@@ -33,6 +34,7 @@ from forkserve.config.outcome import (
 )
 from forkserve.config.reading import known_options
 from forkserve.config.unknown_names import is_a_setting, may_be_a_mistake, never_read, warning
+from tests.readme_gunicorn import tables
 
 NOT_YET = {
     "backlog",
@@ -44,7 +46,7 @@ NOT_YET = {
     "reload",
     "reload_extra_files",
     "reuse_port",
-    "umask",
+    "unix_mode",
     "user",
 }
 """Settings that are being made; strike out what there is."""
@@ -217,11 +219,12 @@ H11 = Use({"http": "h11", "loop": "asyncio"})
         ("user", 1000, Use({"user": "1000"})),
         ("user", "www-data", Use({"user": "www-data"})),
         ("user", None, NOTHING),
-        ("umask", 0o022, Use({"umask": "0o022"})),
-        ("umask", "022", Use({"umask": "0o022"})),
-        ("umask", "18", Use({"umask": "0o022"})),
-        ("umask", "0o7", Use({"umask": "0o007"})),
-        ("umask", "0x12", Use({"umask": "0o022"})),
+        ("umask", 0, Use({"unix_mode": "666"})),
+        ("umask", 0o022, Use({"unix_mode": "644"})),
+        ("umask", "022", Use({"unix_mode": "644"})),
+        ("umask", "18", Use({"unix_mode": "644"})),
+        ("umask", "0o7", Use({"unix_mode": "660"})),
+        ("umask", "0x12", Use({"unix_mode": "644"})),
         ("umask", "u=rwx", Refuse('umask "u=rwx" is no number; write for example "0o022".')),
         # logs
         ("loglevel", "INFO", Use({"log_level": "info"})),
@@ -286,6 +289,32 @@ def test_other_worker_classes_are_refused_with_what_to_do(name: str, words: str)
     assert words in outcome.sentence
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a:1", ":1", "[::1]", "[::1]:2", "[::]", "127.0.0.1", "tcp://a", "tcp://[::1]:3"],
+)
+def test_addresses_are_read_as_gunicorn_reads_them(text: str) -> None:
+    util = pytest.importorskip("gunicorn.util")
+    outcome = translate("bind", text)
+    assert isinstance(outcome, Use)
+    (address,) = cast("list[str]", outcome.settings["bind"])
+    host, port = util.parse_address(text)
+    assert parse_bind(address) == Bind(host or EVERY_INTERFACE, port)
+
+
+@pytest.mark.parametrize("text", ["unix:/a/b", "unix:///a/b", "unix://a/b", "unix:a"])
+def test_paths_are_read_as_gunicorn_reads_them(text: str) -> None:
+    util = pytest.importorskip("gunicorn.util")
+    assert translate("bind", text) == Use({"bind": [f"unix:{util.parse_address(text)}"]})
+
+
+@pytest.mark.parametrize("text", ["0", "7", "007", "0o27", "0x12", "18", "077"])
+def test_a_umask_is_read_as_gunicorn_reads_it(text: str) -> None:
+    config = pytest.importorskip("gunicorn.config")
+    mode = f"{0o666 & ~config.auto_int(None, text):03o}"
+    assert translate("umask", text) == Use({"unix_mode": mode})
+
+
 # -- a worker class of the user's own ---------------------------------------------------------
 
 
@@ -338,6 +367,11 @@ def test_hooks() -> None:
     )
 
 
+def test_a_function_where_a_value_should_be() -> None:
+    said = Refuse("workers is a function; write what it returns.")
+    assert translate("workers", a_function) == said
+
+
 # -- unknown names ----------------------------------------------------------------------------
 
 
@@ -376,3 +410,12 @@ def test_a_setting_of_forkserves_is_a_variable_where_gunicorn_has_another_name_f
     assert not is_a_setting("host", [])
     assert not is_a_setting("app_dir", [])
     assert is_a_setting("workers", ["workers"])
+
+
+# -- the README's tables ----------------------------------------------------------------------
+
+
+def test_the_readmes_tables_have_each_setting_once() -> None:
+    first_columns = [line.split("|")[1] for line in tables().splitlines() if "`" in line]
+    names = [name.strip("` ") for column in first_columns for name in column.split(",")]
+    assert sorted(names) == sorted(set(SETTINGS) - {"worker_ready"})

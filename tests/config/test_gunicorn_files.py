@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from forkserve.config.foreign import from_python
 from forkserve.config.gunicorn import SETTINGS, translate
 from forkserve.config.outcome import Hook, Note, Refuse, SetEnvironment, Unknown, Use
+from forkserve.config.python_file import execute
 from forkserve.config.unknown_names import may_be_a_mistake, never_read, warning
 
 FILES = Path(__file__).parent / "gunicorn_files"
@@ -96,7 +99,7 @@ WANTED: dict[str, Content] = {
             "workers": 1,
             "timeout": 30,
             "keep_alive": 2,
-            "umask": "0o000",
+            "unix_mode": "666",
             "error_logfile": "-",
             "log_level": "info",
             "access_logfile": "-",
@@ -241,7 +244,12 @@ WANTED: dict[str, Content] = {
         },
     ),
     "metrics": Content(
-        settings={"bind": ["0.0.0.0:8080"], "access_log": False},
+        settings={
+            "bind": ["0.0.0.0:8080"],
+            "access_log": False,
+            "max_requests": 0,
+            "max_requests_jitter": 10,
+        },
         hooks={
             **own("when_ready", "on_starting", "child_exit"),
             "on_exit": "gunicorn_metrics:tidy",
@@ -258,7 +266,7 @@ WANTED: dict[str, Content] = {
             "chdir": "/opt/shop",
             "user": "www-data",
             "group": "33",
-            "umask": "0o007",
+            "unix_mode": "660",
             "initgroups": True,
             "pid": "/run/shop.pid",
             "name": "shop",
@@ -320,6 +328,71 @@ def test_each_file_is_looked_at() -> None:
     assert set(NAMES) == {*WANTED, "database_console", "chat_service", "newest_gunicorn"}
 
 
+WITHOUT_EFFECT = {"database_console": {"access_logformat"}, "metrics": {"max_requests_jitter"}}
+"""What stands beside something else in the file that has the last word."""
+
+
+# -- the same by forkserve's own reader, in a process apart -------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forkserves_reader_says_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file defines comes through JSON there, and loses nothing on the way."""
+    wanted = given(name, monkeypatch)
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT.get(name, {}), PATH="/bin")
+    path = str(FILES / f"{name}.conf.py")
+    found = from_python(execute(path, "conf.py"), path, "conf.py", ())
+    settings = {one.name: one.value for one in found.given}
+    environment: Any = settings.pop("env", [])
+    lost = {name: wanted.settings.pop(name) for name in wanted.settings.keys() - settings.keys()}
+    assert set(lost) == WITHOUT_EFFECT.get(name, set())
+    assert settings == json.loads(json.dumps(wanted.settings))
+    assert dict(text.split("=", 1) for text in environment).items() >= wanted.environment.items()
+    assert {hook.name for hook in found.hooks} == set(wanted.hooks)
+    assert len(found.problems) == len(wanted.refused)
+    assert len(found.notes) == len(wanted.noted) + len(lost) + bool(wanted.warning)
+
+
+def test_what_is_not_text_is_sent_as_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "conf.py"
+    path.write_text(
+        "import sys, logging\nfrom logging.handlers import WatchedFileHandler\n"
+        "logconfig_dict = {'handlers': {'console': {'class': WatchedFileHandler},"
+        " 'error_console': {'()': logging.StreamHandler, 'stream': sys.stderr}}}\n"
+        "class Own(logging.Formatter): pass\nlogconfig_json = {'()': Own}\n"
+        "accesslog = None\npre_fork = 'a'.join\nworkers = len\n"
+    )
+    found = from_python(execute(str(path), "conf.py"), str(path), "conf.py", ())
+    settings: Any = {one.name: one.value for one in found.given}
+    handlers = settings["log_config"]["handlers"]
+    assert handlers["console"] == {"class": "logging.handlers.WatchedFileHandler"}
+    assert handlers["error_console"]["stream"] == "ext://sys.stderr"
+    assert settings["access_log"] is False
+    assert [hook.name for hook in found.hooks] == ["pre_fork"]
+    assert sorted(found.problems) == [
+        "conf.py:5: logconfig_json holds an object that other processes cannot be given: put it "
+        'into a module, and write its name, such as "shop.logs.Formatter".',
+        "conf.py:8: workers is a function; write what it returns.",
+    ]
+
+
+def test_a_worker_class_is_found_by_its_name(tmp_path: Path) -> None:
+    """The file's child imports it, as gunicorn would; the master does not."""
+    (tmp_path / "shop_workers.py").write_text(
+        "class UvicornWorker: __module__ = 'uvicorn.workers'\n"  # the real one needs gunicorn
+        "class Quiet(UvicornWorker): CONFIG_KWARGS = {'lifespan': 'off', 'backlog': 64}\n"
+    )
+    path = tmp_path / "conf.py"
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nworker_class = 'shop_workers.Quiet'\n"
+    )
+    found = from_python(execute(str(path), "conf.py"), str(path), "conf.py", ())
+    assert found.problems == []
+    assert {one.name: one.value for one in found.given} == {"lifespan": "off", "backlog": 64}
+    assert "shop_workers" not in sys.modules
+
+
 # -- logs by a dict ---------------------------------------------------------------------------
 
 
@@ -332,6 +405,7 @@ def test_the_loggers_of_uvicorn_are_set_up_as_those_of_gunicorn(
     assert (content.noted, content.refused, content.warning) == (set(), {}, "")
     assert config["root"] == {"level": "WARNING", "handlers": []}
     assert config["loggers"]["uvicorn.error"]["handlers"] == ["error_console"]
+    assert config["loggers"]["uvicorn.error"]["propagate"] is False
     assert config["loggers"]["uvicorn.access"]["level"] == "WARNING"
     assert config["formatters"] == {"plain": {"format": "%(levelname)s %(message)s"}}
 
