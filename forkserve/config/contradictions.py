@@ -17,6 +17,8 @@ def contradiction(settings: Settings) -> str:
         return "--switchboard on needs Linux (epoll(7)); leave it out"
     if settings.max_requests_jitter and not settings.max_requests:
         return "--max-requests-jitter adds to --max-requests; give that too"
+    if settings.initgroups and settings.user is None:
+        return "--initgroups gives the app the groups of --user; give that too"
     return ""
 
 

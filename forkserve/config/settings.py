@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 import click
 
 from forkserve.config.bind import Bind, parse_bind
-from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
+from forkserve.config.values import (
+    parse_function,
+    parse_name,
+    parse_path,
+    parse_size,
+    parse_umask,
+    parse_worker_env,
+)
 
 T = TypeVar("T")
 
@@ -232,6 +239,61 @@ class Settings:
         "--factory",
         is_flag=True,
         help="APP is a function that returns the app.",
+    )
+    user: str | None = setting(
+        None,
+        "-u",
+        "--user",
+        metavar="USER",
+        help="Run the app as this user (a name or a number): the master opens its sockets and "
+        "keeps its rights, everybody else drops them before any of the app's code runs.",
+    )
+    group: str | None = setting(
+        None,
+        "-g",
+        "--group",
+        metavar="GROUP",
+        help="Run the app with this group (a name or a number). [default: that of --user]",
+    )
+    umask: int | None = setting(
+        None,
+        "-m",
+        "--umask",
+        type=str,
+        callback=_one(parse_umask),
+        metavar="OCTAL",
+        help="Which permissions new files do not get, such as 027. [default: as it was found]",
+    )
+    chdir: str | None = setting(
+        None,
+        "--chdir",
+        metavar="DIR",
+        help="Go there first, as if forkserve had been started there; again for each generation, "
+        "so that a reload follows a symbolic link.",
+    )
+    initgroups: bool = setting(
+        False,
+        "--initgroups",
+        is_flag=True,
+        help="Give the app all groups that --user is in, and not --group alone.",
+    )
+    pid: str | None = setting(
+        None,
+        "-p",
+        "--pid",
+        "--pidfile",
+        metavar="PATH",
+        help="Write the master's pid there while it serves, and let no other master do so.",
+    )
+    name: str | None = setting(
+        None,
+        "-n",
+        "--name",
+        "--proc-name",
+        type=str,
+        callback=_one(parse_name),
+        metavar="NAME",
+        help="Show this in the process titles (needs the package setproctitle).",
     )
 
 
