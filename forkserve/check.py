@@ -24,6 +24,7 @@ from forkserve import memory
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
 from forkserve.memory import mebibytes
+from forkserve.place import Place, PlaceError, settle
 
 FIT = 0
 UNFIT = 1
@@ -56,15 +57,24 @@ def check(settings: Settings, lifespan: bool) -> int:
     if wrong := contradiction(settings):
         click.echo(f"settings   {wrong}.")
         return WRONG_SETTINGS
-    report = _in_a_process_of_its_own(settings, lifespan)
+    try:
+        place = settle(settings)
+    except PlaceError as exc:
+        click.echo(f"settings   {exc}.")
+        return WRONG_SETTINGS
+    report = _in_a_process_of_its_own(settings, place, lifespan)
     _show(report, settings)
     if report.failure:
         return BROKEN
     return UNFIT if report.findings and not settings.preload else FIT
 
 
-def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
-    answer = _ask_a_child(lambda: asdict(_examine(settings, lifespan)), settings.boot_timeout)
+def _in_a_process_of_its_own(settings: Settings, place: Place, lifespan: bool) -> Report:
+    def find_out() -> dict[str, Any]:
+        place.take()
+        return asdict(_examine(settings, lifespan))
+
+    answer = _ask_a_child(find_out, settings.boot_timeout)
     if answer.said is not None:
         return Report(**answer.said)
     if not answer.in_time:

@@ -231,7 +231,7 @@ class Settings:
     app_dir: str = setting(
         ".",
         "--app-dir",
-        type=click.Path(exists=True, file_okay=False),
+        metavar="DIR",
         help="Look for APP here first.",
     )
     factory: bool = setting(

@@ -46,6 +46,7 @@ from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.signals import SignalQueue, Terminal
+from forkserve.place import Place, PlaceError, settle
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
@@ -66,6 +67,11 @@ def run(settings: Settings) -> int:
     if refusal := contradiction(settings):
         logbook.to_stderr(refusal)
         return 2
+    try:
+        place = settle(settings)
+    except PlaceError as exc:
+        logbook.to_stderr(str(exc))
+        return 2
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
@@ -76,7 +82,7 @@ def run(settings: Settings) -> int:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix(), place)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -108,18 +114,26 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy: Policy,
+        listeners: list[Listener],
+        kernel: Kernel,
+        place: Place,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._kernel = kernel
+        self._remark = place.remark()
         self._supervisor = Supervisor(policy)
         self._scoreboard = Scoreboard(policy.slots)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
         if policy.switchboard:
             self._exchange = Exchange.make(self._scoreboard.switchboard())
-        self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
+        self._nursery = Nursery(
+            settings, kernel, self._scoreboard, listeners, self._exchange, place
+        )
         self._family = Family()
         self._dying: Person | None = None
         self._selector = selectors.DefaultSelector()
@@ -141,6 +155,7 @@ class Master:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
         self._logbook.opening(self._settings.workers)
+        self._logbook.remark(*self._remark)
         self._handle(on.Started(monotonic()))
         while self._exit_code is None:
             self._turn()
