@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,8 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app") -> Server:
-        servers.append(Server(folder, *options, app=app))
+    def start_one(*options: str, app: str = "app:app", under: Sequence[str] = ()) -> Server:
+        servers.append(Server(folder, *options, app=app, under=under))
         return servers[-1]
 
     yield start_one
