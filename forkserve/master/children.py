@@ -161,8 +161,8 @@ class Nursery:
         def life() -> NoReturn:
             from forkserve.switchboard import main
 
-            graceful = self._settings.graceful_timeout
-            main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
+            graceful, name = self._settings.graceful_timeout, self._settings.name
+            main.run(main.Errand(exchange, channel, last_words, master_pid, graceful, name))
 
         return life
 

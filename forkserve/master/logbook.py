@@ -116,10 +116,6 @@ class Logbook:
             self._app,
         )
 
-    def remark(self, level: int, text: str) -> None:
-        """Something about the settings that is worth a line."""
-        log.log(level, "%s", text)
-
     def connections_are_encrypted(self) -> None:
         """Said once, although each worker says so."""
         if not self._said_encrypted:

@@ -10,14 +10,17 @@ Nothing else in the master waits. It imports no app code and runs no asyncio.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
 import sys
 from collections import deque
+from collections.abc import Sequence
 from functools import singledispatchmethod
 from time import monotonic
 
+from forkserve import titles
 from forkserve.channel import (
     BootExtended,
     BootFailed,
@@ -45,6 +48,7 @@ from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChi
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.place import Place, PlaceError, settle
 from forkserve.scoreboard import Scoreboard
@@ -72,21 +76,39 @@ def run(settings: Settings) -> int:
     except PlaceError as exc:
         logbook.to_stderr(str(exc))
         return 2
+    titles.show("master", "forkserve", settings.name)
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
         return 2
     try:
         listeners = open_listeners(settings.bind)
-    except BindError as exc:
+        pidfile = PidFile.claim(settings.pid) if settings.pid is not None else None
+    except (BindError, PidFileError) as exc:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix(), place)
+        return _serve(settings, policy_of(settings, can_adopt), listeners, place)
+    finally:
+        if pidfile:
+            pidfile.remove()
+
+
+def _serve(settings: Settings, policy: Policy, listeners: list[Listener], place: Place) -> int:
+    try:
+        master = Master(settings, policy, listeners, Posix(), place)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
-    return master.run()
+    return master.run(_remarks(settings, place))
+
+
+def _remarks(settings: Settings, place: Place) -> list[tuple[int, str]]:
+    """What is to be said of the settings, each with its level."""
+    remarks = [place.remark()]
+    if settings.name is not None and not titles.can_be_shown():
+        remarks.append((logging.WARNING, titles.NOT_SHOWN))
+    return remarks
 
 
 def _has_a_switchboard(settings: Settings) -> bool:
@@ -124,7 +146,6 @@ class Master:
         self._settings = settings
         self._listeners = listeners
         self._kernel = kernel
-        self._remark = place.remark()
         self._supervisor = Supervisor(policy)
         self._scoreboard = Scoreboard(policy.slots)
         # Made once and kept: what is in the queues survives whoever dies.
@@ -151,11 +172,12 @@ class Master:
         self.faults = 0
         """Errors in the master's own code that it has survived."""
 
-    def run(self) -> int:
+    def run(self, remarks: Sequence[tuple[int, str]] = ()) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
         self._logbook.opening(self._settings.workers)
-        self._logbook.remark(*self._remark)
+        for level, remark in remarks:
+            logbook.log.log(level, "%s", remark)
         self._handle(on.Started(monotonic()))
         while self._exit_code is None:
             self._turn()

@@ -43,10 +43,7 @@ exec "$@"
 def open_to_everybody(folder: Path) -> list[str]:
     """A command under which a server finds ``folder``, Python and forkserve wherever they
     are, and other users may read them."""
-    if os.getuid() != 0:
-        pytest.skip("needs root")
-    if not _can_unshare():
-        pytest.skip("needs to make a mount namespace")
+    may_mount()
     project = Path(__file__).parents[2]
     wanted = {folder, project, Path(sys.prefix), Path(sys.base_prefix)}
     by_closed: dict[Path, list[str]] = {}
@@ -58,6 +55,14 @@ def open_to_everybody(folder: Path) -> list[str]:
     folder.chmod(0o755)
     ways = [word for closed, paths in by_closed.items() for word in (str(closed), *paths, "-")]
     return ["unshare", "--mount", "sh", "-c", _SHOW, "sh", *ways, "--"]
+
+
+def may_mount() -> None:
+    """Skip the test where nothing may be mounted in a namespace of one's own."""
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    if not _can_unshare():
+        pytest.skip("needs to make a mount namespace")
 
 
 @cache
