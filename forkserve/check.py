@@ -21,10 +21,12 @@ from forkserve.config.settings import Settings
 from forkserve.master.capacity import Cpus
 from forkserve.master.cgroups import Cgroups
 from forkserve.memory import mebibytes
+from forkserve.place import Place, PlaceError, settle
 
 FIT = 0
 UNFIT = 1
 """It can be served, but each worker has to import it by itself."""
+WRONG_SETTINGS = 2
 BROKEN = 3
 
 
@@ -49,15 +51,24 @@ class Report:
 
 def check(settings: Settings, lifespan: bool) -> int:
     """Import the app, print the report, and return the exit code."""
-    report = _in_a_process_of_its_own(settings, lifespan)
+    try:
+        place = settle(settings)
+    except PlaceError as exc:
+        click.echo(f"settings   {exc}.")
+        return WRONG_SETTINGS
+    report = _in_a_process_of_its_own(settings, place, lifespan)
     _show(report, settings)
     if report.failure:
         return BROKEN
     return UNFIT if report.findings and not settings.preload else FIT
 
 
-def _in_a_process_of_its_own(settings: Settings, lifespan: bool) -> Report:
-    answer = apart.ask(lambda: asdict(_examine(settings, lifespan)), settings.boot_timeout)
+def _in_a_process_of_its_own(settings: Settings, place: Place, lifespan: bool) -> Report:
+    def find_out() -> dict[str, Any]:
+        place.take()
+        return asdict(_examine(settings, lifespan))
+
+    answer = apart.ask(find_out, settings.boot_timeout)
     if answer.said is not None:
         return Report(**answer.said)
     if not answer.in_time:

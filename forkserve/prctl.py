@@ -8,6 +8,10 @@ import sys
 SET_PDEATHSIG = 1
 """The signal that is sent to this process when its parent dies; 0: none."""
 
+SET_DUMPABLE = 4
+"""Whether a crash leaves a core file, and whether others of the same user may look into this
+process (ptrace(2)); a change of users clears it."""
+
 SET_NAME = 15
 """What ps(1) and top(1) show, up to 15 bytes."""
 

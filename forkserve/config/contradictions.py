@@ -27,6 +27,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "--max-requests-jitter adds to --max-requests; give that too."
     if settings.log_config and (settings.access_logformat or settings.access_logfile):
         yield "--log-config says how and where requests are logged; leave out --access-log*."
+    if settings.initgroups and settings.user is None:
+        yield "--initgroups gives the app the groups of --user; give that too."
 
 
 def _no_immortals() -> str:

@@ -135,15 +135,10 @@ def text(metavar: str, parse: Callable[[str], Any] = str, show: Callable[[Any], 
     return Kind(read, metavar, show)
 
 
-def directory() -> Kind:
-    """A directory that exists."""
-
-    def parse(text: str) -> str:
-        if not os.path.isdir(text):
-            raise ValueError(f"{_quoted(text)} is no directory.")
-        return text
-
-    return Kind(text("DIRECTORY", parse).read, "DIRECTORY")
+def named(metavar: str) -> Kind:
+    """A name, or the number that stands for it."""
+    read = text(metavar).read
+    return Kind(lambda v: read(str(v) if isinstance(v, int) else v), metavar)
 
 
 def existing() -> Kind:

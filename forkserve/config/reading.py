@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,9 +65,13 @@ class Sources:
     file: str = ""
     """As given with ``-c``; empty: look for one."""
 
+    folder: str = field(default_factory=os.getcwd)
+    """Where forkserve was started: what ``file`` and ``--chdir`` are relative to."""
+
 
 def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = False) -> Reading:
     """Raises WrongSettingsError. ``without_app``: also if nothing says what to serve."""
+    os.chdir(sources.folder)  # a master that reads them again may be elsewhere by now
     path = sources.file or _find_file()
     file = _read_file(path) if path else Found()
     ecosystem = environment.from_ecosystem(environ)
@@ -120,6 +125,16 @@ def _names_of_uvicorns() -> set[str]:
         return set()  # which is said where one of them is used
 
 
+def _chdir(sources: Sequence[Found]) -> str:
+    """The directory that the settings say to go to; empty if none, or if there is none."""
+    said = [str(g.value) for source in sources for g in source.given if g.name == "chdir"]
+    return said[-1] if said and os.path.isdir(said[-1]) else ""
+
+
+def _inside(folder: str) -> AbstractContextManager[None]:
+    return chdir(folder) if folder else nullcontext()
+
+
 class _Merge:
     """Puts the sources' values together, and collects what is wrong with them."""
 
@@ -133,11 +148,12 @@ class _Merge:
 
     def of(self, sources: Sequence[Found], file: str, without_app: bool) -> Reading:
         notes: list[str] = []
-        for source in sources:
-            self._problems += source.problems
-            notes += source.notes
-            for given in source.given:
-                self._take(given)
+        with _inside(_chdir(sources)):  # where paths are relative to
+            for source in sources:
+                self._problems += source.problems
+                notes += source.notes
+                for given in source.given:
+                    self._take(given)
         hooks = [hook for source in sources for hook in source.hooks]
         settings = replace(self._settings(), hooks=tuple(hooks))
         if not settings.app and not without_app and "app" not in self._wrong:

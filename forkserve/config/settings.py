@@ -18,9 +18,9 @@ from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
     choice,
-    directory,
     logging_config,
     many,
+    named,
     seconds,
     size,
     switch,
@@ -30,7 +30,9 @@ from forkserve.config.kinds import (
 from forkserve.config.values import (
     parse_app,
     parse_function,
+    parse_name,
     parse_path,
+    parse_umask,
     parse_variable,
     parse_worker_env,
     parse_workers,
@@ -48,6 +50,7 @@ class Group(Enum):
     START = "Start"
     CONNECTIONS = "Connections"
     RECYCLING = "Recycling"
+    PEOPLE = "Rights and names"
     LOGS = "Logs"
     UVICORN = "Passed to uvicorn"
 
@@ -122,7 +125,7 @@ class Settings:
     app_dir: str = setting(
         ".",
         "--app-dir",
-        kind=directory(),
+        kind=text("DIRECTORY"),
         group=Group.APP,
         help="Look for APP here first.",
     )
@@ -399,6 +402,76 @@ class Settings:
         group=Group.LOGS,
         help="Have this file (.ini, .json, .yaml) set up logging in workers and the template, as "
         "with uvicorn. Read anew at each reload.",
+    )
+    user: str | None = setting(
+        None,
+        "-u",
+        "--user",
+        kind=named("USER"),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Run the app as this user (a name or a number): the master opens its sockets and "
+        "keeps its rights, everybody else drops them before any of the app's code runs.",
+    )
+    group: str | None = setting(
+        None,
+        "-g",
+        "--group",
+        kind=named("GROUP"),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Run the app with this group (a name or a number).",
+        otherwise="that of --user",
+    )
+    initgroups: bool = setting(
+        False,
+        "--initgroups",
+        kind=switch(),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Give the app all groups that --user is in, and not --group alone.",
+    )
+    umask: int | None = setting(
+        None,
+        "-m",
+        "--umask",
+        kind=Kind(
+            lambda v: parse_umask(f"{v:o}" if isinstance(v, int) else str(v)),
+            "OCTAL",
+            lambda mask: f"{mask:03o}",
+        ),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Which permissions new files do not get, such as 027.",
+        otherwise="as it was found",
+    )
+    chdir: str | None = setting(
+        None,
+        "--chdir",
+        kind=text("DIRECTORY"),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Go there first, as if forkserve had been started there; again for each generation, "
+        "so that a reload follows a symbolic link.",
+    )
+    pid: str | None = setting(
+        None,
+        "-p",
+        "--pid",
+        "--pidfile",
+        kind=text("PATH"),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Write the master's pid there while it serves, and let no other master do so.",
+    )
+    name: str | None = setting(
+        None,
+        "-n",
+        "--name",
+        "--proc-name",
+        kind=text("NAME", parse_name),
+        group=Group.PEOPLE,
+        help="Show this in the process titles (needs the package setproctitle).",
     )
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
     """What uvicorn.Config is given besides, by its own names."""

@@ -92,3 +92,17 @@ def parse_path(text: str) -> str:
     if not text.startswith("/") or any(c.isspace() for c in text):
         raise ValueError(f'"{text}" is not a path; write for example "/health".')
     return text
+
+
+def parse_umask(text: str) -> int:
+    """A file mode creation mask, written in octal as chmod(1) and umask(2) have it."""
+    if not re.fullmatch(r"(0o|0)?[0-7]{1,3}", text):
+        raise ValueError(f'"{text}" is not an octal mask; write for example "027".')
+    return int(text, 8)
+
+
+def parse_name(text: str) -> str:
+    """A name that others are to read: one line, nothing that a terminal would act on."""
+    if not text or not text.isprintable():
+        raise ValueError(f'{text!r} is not a name; write for example "shop".')
+    return text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from forkserve import boot
+from forkserve import boot, titles
 from forkserve.channel import BootFailed, Channel
 from forkserve.config.settings import Settings
 from forkserve.hooks.calling import Hooks
@@ -49,7 +49,7 @@ def _call(errand: Errand) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # They may go to the whole group; the master knows what is to be done about them.
         lifeline.take_no_notice_of(number)
-    lifeline.be_called("forkserve-hook")
+    titles.show(f"hook {errand.hook}", "forkserve-hook", errand.settings.name)
     boot.tell_through(errand.channel)
     settings, name = errand.settings, errand.hook
     server = Server(settings, errand.master_pid)

@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NoReturn
 
-from forkserve.channel import Channel, Spawn
+from forkserve.channel import BootFailed, Channel, Spawn
 from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
 from forkserve.logs.files import STANDARD_STREAMS, LogFds
 from forkserve.master.family import HookChild, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
+from forkserve.place import Place, PlaceError
 from forkserve.scoreboard import Row, Scoreboard
 from forkserve.supervisor.actions import Fork, ForkSwitchboard, ForkTemplate
 from forkserve.switchboard.queues import Exchange
 from forkserve.worker import birth
+
+BOOT_FAILED = 3
+"""The exit code of a child that cannot even begin, as of one that cannot import the app."""
 
 
 class Nursery:
@@ -34,12 +38,14 @@ class Nursery:
         listeners: Sequence[Listener],
         exchange: Exchange | None = None,
         log: LogFds = STANDARD_STREAMS,
+        place: Place = Place(),
     ) -> None:
         self._settings = {0: settings}
         self._kernel = kernel
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._exchange = exchange
+        self._place = place
         self._log = log
         self._hooks_made = 0
 
@@ -63,7 +69,7 @@ class Nursery:
         with self._ends() as (ours, theirs, last_words):
             row = self._clean_row(wanted.slot)
             job = self._job(wanted, theirs, row, last_words)
-            pid = self._kernel.fork(partial(birth.run, job))
+            pid = self._fork(partial(birth.run, job), theirs)
         return WorkerChild(
             wanted.worker_id, wanted.generation, pid, ours, last_words, row, slot=wanted.slot
         )
@@ -92,22 +98,36 @@ class Nursery:
     def fork_template(self, wanted: ForkTemplate) -> TemplateChild:
         """A new template, which will import the app."""
         with self._ends() as (ours, theirs, last_words):
-            pid = self._kernel.fork(self._template_life(wanted, theirs, last_words))
+            pid = self._fork(self._template_life(wanted, theirs, last_words), theirs)
         return TemplateChild(wanted.template_id, wanted.generation, pid, ours, last_words)
 
     def fork_switchboard(self, wanted: ForkSwitchboard) -> SwitchboardChild:
         """A new switchboard, for the queues that there have been from the start."""
         assert self._exchange is not None
         with self._ends() as (ours, theirs, last_words):
-            pid = self._kernel.fork(self._switchboard_life(self._exchange, theirs, last_words))
+            life = self._switchboard_life(self._exchange, theirs, last_words)
+            pid = self._fork(life, theirs)
         return SwitchboardChild(wanted.switchboard_id, 0, pid, ours, last_words)
 
     def fork_hook(self, hook: str, workers: Sequence[Worker], settings: Settings) -> HookChild:
         """A process that calls this hook, for each of ``workers`` if there are any, and exits."""
         self._hooks_made += 1
         with self._ends() as (ours, theirs, last_words):
-            pid = self._kernel.fork(self._hook_life(hook, workers, settings, theirs, last_words))
+            pid = self._fork(self._hook_life(hook, workers, settings, theirs, last_words), theirs)
         return HookChild(self._hooks_made, 0, pid, ours, last_words, hook)
+
+    def _fork(self, life: Callable[[], NoReturn], channel: Channel) -> int:
+        """Fork a child that gives up the master's rights before anything else, then lives."""
+
+        def whole_life() -> NoReturn:
+            try:
+                self._place.take()
+            except PlaceError as exc:
+                channel.send(BootFailed(str(exc), "", ""))
+                raise SystemExit(BOOT_FAILED) from exc
+            life()
+
+        return self._kernel.fork(partial(birth.live_and_leave, whole_life))
 
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:
@@ -176,8 +196,8 @@ class Nursery:
             from forkserve.switchboard import main
 
             newest = self._settings[max(self._settings)]
-            graceful = newest.graceful_timeout
-            main.run(main.Errand(exchange, channel, last_words, master_pid, graceful))
+            graceful, name = newest.graceful_timeout, newest.name
+            main.run(main.Errand(exchange, channel, last_words, master_pid, graceful, name))
 
         return life
 

@@ -16,11 +16,12 @@ import selectors
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, singledispatchmethod
 from time import monotonic
 
+from forkserve import titles
 from forkserve.channel import (
     BootExtended,
     BootFailed,
@@ -64,10 +65,12 @@ from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.notify import ServiceManager
 from forkserve.master.oom import OomEvidence
+from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
+from forkserve.place import Place, PlaceError, settle
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
@@ -93,7 +96,12 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
     settings = reading.settings
     make_sure_of_standard_streams()
     cgroups = Cgroups()
-    cpus = Cpus.look(cgroups)
+    try:
+        place = settle(settings)
+    except PlaceError as exc:
+        logbook.to_stderr(str(exc))
+        return 2
+    titles.show("master", "forkserve", settings.name)
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
@@ -108,23 +116,54 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
         logbook.log.warning("%s", note)
     try:
         listeners = open_listeners(settings.bind)
-    except BindError as exc:
+        pidfile = PidFile.claim(settings.pid) if settings.pid is not None else None
+    except (BindError, PidFileError) as exc:
         logbook.to_stderr(str(exc))
         return 1
     try:
         policy = partial(policy_of, can_adopt=can_adopt, cgroups=cgroups)
-        master = Master(settings, policy, listeners, Posix(), log_files, cgroups, reread)
+        found = Surroundings(listeners, Posix(), log_files, cgroups, place)
+        return _serve(settings, policy, found, reread)
+    finally:
+        if pidfile:
+            pidfile.remove()
+
+
+def _serve(
+    settings: Settings,
+    policy: Callable[[Settings], Policy],
+    found: Surroundings,
+    reread: Reread | None,
+) -> int:
+    try:
+        master = Master(settings, policy, found, reread)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
-    return master.run(_remarks_on(settings.workers, cpus))
+    return master.run(list(_remarks(settings, found)))
 
 
-def _remarks_on(wanted: int, cpus: Cpus) -> list[tuple[int, str]]:
-    """What is to be said of the number of workers, each with its level."""
-    if wanted == AUTO:
-        return [(logging.INFO, cpus.why_so_many())]
-    return [(logging.WARNING, why)] if (why := cpus.too_many(wanted)) else []
+def _remarks(settings: Settings, found: Surroundings) -> Iterator[tuple[int, str]]:
+    """What is to be said of the settings, each with its level."""
+    yield found.place.remark()
+    if settings.name is not None and not titles.can_be_shown():
+        yield logging.WARNING, titles.NOT_SHOWN
+    cpus = Cpus.look(found.cgroups)
+    if settings.workers == AUTO:
+        yield logging.INFO, cpus.why_so_many()
+    elif why := cpus.too_many(settings.workers):
+        yield logging.WARNING, why
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the master finds, or what was opened for it, before it begins."""
+
+    listeners: list[Listener]
+    kernel: Kernel
+    log_files: LogFiles
+    cgroups: Cgroups
+    place: Place
 
 
 def _has_a_switchboard(settings: Settings) -> bool:
@@ -156,10 +195,7 @@ class Master:
         self,
         settings: Settings,
         policy_of: Callable[[Settings], Policy],
-        listeners: list[Listener],
-        kernel: Kernel,
-        log_files: LogFiles,
-        cgroups: Cgroups,
+        found: Surroundings,
         reread: Reread | None = None,
     ) -> None:
         self._settings = settings
@@ -167,8 +203,8 @@ class Master:
         policy = policy_of(settings)
         self._reread = reread
         self._rereading: Rereading | None = None
-        self._listeners = listeners
-        self._kernel = kernel
+        self._listeners = listeners = found.listeners
+        self._kernel = kernel = found.kernel
         self._supervisor = Supervisor(policy)
         self._rows = policy.slots
         self._scoreboard = Scoreboard(self._rows)
@@ -177,15 +213,21 @@ class Master:
         if policy.switchboard:
             self._exchange = Exchange.make(self._scoreboard.switchboard())
         self._nursery = Nursery(
-            settings, kernel, self._scoreboard, listeners, self._exchange, log_files.fds
+            settings,
+            kernel,
+            self._scoreboard,
+            listeners,
+            self._exchange,
+            found.log_files.fds,
+            found.place,
         )
         self._family = Family()
         means = Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
         self._hooks = HookCalls(self._settings_in_force, means)
-        self._rotation = Rotation(log_files)
+        self._rotation = Rotation(found.log_files)
         self._dying: Person | None = None
-        self._cgroups = cgroups
-        self._oom = OomEvidence(cgroups)
+        self._cgroups = found.cgroups
+        self._oom = OomEvidence(found.cgroups)
         self._weighed = False
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
+from forkserve import titles
 from forkserve.config.reading import Reading, WrongSettingsError
 from forkserve.config.uvicorn_options import uvicorn_options
 from forkserve.master.kernel import Kernel
@@ -77,6 +78,7 @@ def _live(pipe: int, reread: Reread, master_pid: int) -> NoReturn:
 def _say(pipe: int, reread: Reread, master_pid: int) -> int:
     birth.forget_the_parent({pipe}, None, master_pid)
     lifeline.die_with_the_master(master_pid, signal.SIGKILL)
+    titles.show("reads the settings", "forkserve-conf", None)
     uvicorn_options.cache_clear()  # there may be another uvicorn by now
     try:
         said: Reading | BootFailure = reread()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
+from forkserve import titles
 from forkserve.channel import Channel, LastCall, Leaving, Ready, Trouble
 from forkserve.switchboard.board import Board
 from forkserve.switchboard.queues import Exchange
@@ -33,6 +34,8 @@ class Errand:
 
     master_pid: int
     graceful_timeout: float
+    name: str | None
+    """What ``--name`` says."""
 
     def fds(self) -> set[int]:
         return {self.channel.fileno(), self.last_words} | self.exchange.fds()
@@ -46,7 +49,7 @@ def run(errand: Errand) -> NoReturn:
 def _be_the_switchboard(errand: Errand) -> int:
     birth.forget_the_parent(errand.fds(), errand.last_words, errand.master_pid)
     lifeline.take_no_notice_of(signal.SIGINT)  # Ctrl-C is for the master to act on
-    lifeline.be_called("forkserve-swbd")
+    titles.show("switchboard", "forkserve-swbd", errand.name)
     channel = errand.channel
     descriptors = _as_many_descriptors_as_possible()
     board = Board(errand.exchange, descriptors, lambda what: channel.send(Trouble(what)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from forkserve import boot
+from forkserve import boot, titles
 from forkserve.channel import (
     BootFailed,
     Channel,
@@ -74,7 +74,7 @@ def _be_a_template(errand: Errand) -> int:
     # It serves nobody, so nothing of the app may hold it back.
     lifeline.die_with_the_master(errand.master_pid, signal.SIGKILL)
     lifeline.take_no_notice_of(signal.SIGINT)  # Ctrl-C is for the master to act on
-    lifeline.be_called("forkserve-tmpl")
+    titles.show(f"template gen {errand.generation}", "forkserve-tmpl", errand.settings.name)
     boot.tell_through(errand.channel)
     from forkserve.hooks.of_a_worker import WorkerHooks
     from forkserve.worker import logs
@@ -144,7 +144,7 @@ def _be_a_worker(
     errand: Errand, loaded: uvicorn.Config, hooks: WorkerHooks, wanted: Spawn, fds: Sequence[int]
 ) -> NoReturn:
     channel_fd, last_words = fds
-    lifeline.be_called("forkserve")
+    titles.be_called("forkserve")
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.send(Hello(os.getpid()))
     errand.channel.close()

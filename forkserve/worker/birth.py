@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from forkserve import titles
 from forkserve.channel import Channel, close_all_but
 from forkserve.config.settings import Settings
 from forkserve.logs.files import STANDARD_STREAMS, LogFds
@@ -72,6 +73,8 @@ def _live(job: Job) -> int:
         forget_the_parent(job.fds(), job.last_words, job.master_pid)
     else:
         leave_the_template(job)
+    who = f"worker {job.worker_id} gen {job.generation}"
+    titles.show(who, "forkserve", job.settings.name)
     from forkserve.worker.serve import serve
 
     return serve(job)

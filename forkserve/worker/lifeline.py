@@ -8,7 +8,7 @@ import signal
 import sys
 from types import FrameType
 
-from forkserve.prctl import SET_NAME, SET_PDEATHSIG, prctl
+from forkserve.prctl import SET_PDEATHSIG, prctl
 
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2)
 """Makes a worker write the Python stacks of all its threads. A real-time signal where
@@ -56,11 +56,6 @@ def leave_the_terminal_to_the_master() -> None:
 def take_no_notice_of(number: int) -> None:
     signal.signal(number, _take_no_notice)
     signal.siginterrupt(number, False)
-
-
-def be_called(name: str) -> None:
-    """Show under ``name``, of up to 15 bytes, in ps(1) and top(1) (prctl(2), Linux only)."""
-    prctl(SET_NAME, name.encode())
 
 
 def _take_no_notice(signum: int, frame: FrameType | None) -> None:

@@ -38,16 +38,10 @@ from tests.readme_gunicorn import tables
 
 NOT_YET = {
     "backlog",
-    "chdir",
-    "group",
-    "initgroups",
-    "name",
-    "pid",
     "reload",
     "reload_extra_files",
     "reuse_port",
     "unix_mode",
-    "user",
 }
 """Settings that are being made; strike out what there is."""
 

@@ -8,8 +8,10 @@ from forkserve.config.values import (
     AUTO,
     filled_in,
     parse_function,
+    parse_name,
     parse_path,
     parse_size,
+    parse_umask,
     parse_worker_env,
     parse_workers,
 )
@@ -79,3 +81,23 @@ def test_a_number_of_workers(text: str, workers: int) -> None:
 def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match='write 1 to 512, or "auto"'):
         parse_workers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"), [("027", 0o27), ("27", 0o27), ("0", 0), ("0777", 0o777), ("0o22", 0o22)]
+)
+def test_a_mask_is_octal_however_it_is_written(text: str, mask: int) -> None:
+    assert parse_umask(text) == mask
+
+
+@pytest.mark.parametrize("text", ["", "8", "1777", "-1", "0x1", "027 ", "rwx"])
+def test_what_is_no_mask_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an octal mask"):
+        parse_umask(text)
+
+
+def test_a_name_is_one_line() -> None:
+    assert parse_name("shop 2") == "shop 2"
+    for text in ("", "a\nb", "\x1b[31m"):
+        with pytest.raises(ValueError, match="is not a name"):
+            parse_name(text)

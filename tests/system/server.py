@@ -140,7 +140,7 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """The master's living children that serve, as the kernel has them."""
-        others = (TEMPLATE, SWITCHBOARD)
+        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf")
         return {pid for pid in self._children() if name_of(pid) not in others}
 
     def template_pids(self) -> set[int]:
