@@ -308,8 +308,9 @@ class Master:
             return ""
         self._weighed = True
         workers = self._settings.workers + self._settings.spares
-        templates = 0 if worker.template is None else 1
-        return Room.look(self._cgroups).lacks(workers, worker.pid, templates)
+        template = self._family.templates.get(worker.template or 0)
+        beside = template.pid if template else None
+        return Room.look(self._cgroups).lacks(workers, worker.pid, beside)
 
     # -- births and deaths ------------------------------------------------------------
 
