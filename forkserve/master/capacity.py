@@ -88,24 +88,29 @@ class Room:
             return cls(size, "the cgroup's limit is")
         return cls(machine, "the machine has")
 
-    def lacks(self, workers: int, pid: int, templates: int) -> str:
-        """Why so many workers like the process ``pid`` will not fit into it, or an empty
-        string: also where the system does not tell.
+    def lacks(self, workers: int, pid: int, template: int | None = None) -> str:
+        """Why so many workers like the process ``pid`` will not fit into it, beside the
+        process ``template`` that forks them, or an empty string: also where the system does
+        not tell.
 
-        What it shares with its template counts once, and so does what it has read from
-        files. The least that can be: as requests are answered less is shared.
+        What is shared counts once, and so does what was read from files. The least that can
+        be: as requests are answered less is shared.
         """
         # The kernel walks every page for the exact answer (20 ms a GiB); mostly this will do.
-        if workers * memory.resident(pid) <= self.size:
+        both = workers * memory.resident(pid)
+        if template is not None:
+            both += memory.resident(template)
+        if both <= self.size:
             return ""
         resident, own = memory.of_kinds(pid, "Rss", "Private_Dirty")
         shared = resident - own
-        # A page that a worker has made its own is still there in the template.
-        needed = shared + (workers + templates) * own
+        # What the worker has made its own may still be there in the template.
+        kept = 0 if template is None else memory.of_kinds(template, "Private_Dirty")[0]
+        needed = shared + kept + workers * own
         if not own or needed <= self.size:
             return ""
-        fit = max(0, floor((self.size - shared) / own) - templates)
-        with_it = " and a template" if templates else ""
+        fit = max(0, floor((self.size - shared - kept) / own))
+        with_it = "" if template is None else " and a template"
         return (
             f"{_workers(workers)} will not fit into memory: the first has {mebibytes(own)} of its "
             f"own and {mebibytes(shared)} that can be shared, which makes {mebibytes(needed)} for "

@@ -468,8 +468,9 @@ class Master:
         self._weighed = True
         policy = self._supervisor.policy
         workers = policy.workers + policy.spares
-        templates = 0 if worker.template is None else 1
-        return Room.look(self._cgroups).lacks(workers, worker.pid, templates)
+        template = self._family.templates.get(worker.template or 0)
+        beside = template.pid if template else None
+        return Room.look(self._cgroups).lacks(workers, worker.pid, beside)
 
     def _on_hook_message(self, child: HookChild, message: Message) -> None:
         match message:

@@ -13,7 +13,7 @@ import pytest
 
 from forkserve.config.values import AUTO
 from forkserve.master.capacity import Cpus, Room
-from forkserve.memory import mebibytes, of_kinds
+from forkserve.memory import of_kinds
 
 MEBI = 1 << 20
 
@@ -73,32 +73,32 @@ def process(live: Callable[[], object]) -> Iterator[int]:
 
 
 def test_what_is_shared_counts_once() -> None:
-    """200 MiB are shared with this process, as with a template; 50 MiB are its own."""
+    """200 MiB are shared with a template; 50 MiB are the worker's own."""
     shared = mmap.mmap(-1, 200 * MEBI, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     shared.write(b"x" * (200 * MEBI))
 
     def grow() -> object:
-        shared.read(0)
-        shared[: 200 * MEBI : mmap.PAGESIZE]  # in this process's page table too
+        shared[: 200 * MEBI : mmap.PAGESIZE]  # so that it is in this process's page table too
         return bytearray(b"x") * (50 * MEBI)
 
-    with process(grow) as pid:
+    with process(lambda: shared[: 200 * MEBI : mmap.PAGESIZE]) as template, process(grow) as pid:
         resident, own = of_kinds(pid, "Rss", "Private_Dirty")
+        kept = of_kinds(template, "Private_Dirty")[0]
         assert 50 * MEBI <= own < 150 * MEBI
         assert resident - own > 200 * MEBI
-        assert Room(inf, "").lacks(512, pid, 1) == ""
-        # The worker's, and what the template has in its place, and half of another one.
-        size = resident + own * 3 / 2
-        assert Room(size, "").lacks(1, pid, 1) == ""
-        assert Room(size, "").lacks(2, pid, 0) == ""
-        lacks = Room(size, "the cgroup's limit is").lacks(2, pid, 1)
+        assert kept < own
+        assert Room(inf, "").lacks(512, pid, template) == ""
+        size = resident + kept + own // 2  # of another one only half
+        assert Room(size, "").lacks(1, pid, template) == ""
+        lacks = Room(size, "the cgroup's limit is").lacks(2, pid, template)
     shared.close()
     assert lacks.startswith("2 workers will not fit into memory: the first has ")
-    assert lacks.endswith(f"and the cgroup's limit is {mebibytes(int(size))}; 1 would fit"), lacks
+    assert " for 2 and a template, and the cgroup's limit is " in lacks
+    assert lacks.endswith("; 1 would fit"), lacks
 
 
 def test_not_even_one_may_fit_and_nobody_can_be_weighed_who_is_gone() -> None:
     with process(lambda: bytearray(b"x") * (50 * MEBI)) as pid:
-        lacks = Room(40 * MEBI, "the machine has").lacks(2, pid, 0)
+        lacks = Room(40 * MEBI, "the machine has").lacks(2, pid)
         assert lacks.endswith(" for 2, and the machine has 40 MiB; not even 1 would fit"), lacks
-    assert Room(40 * MEBI, "the machine has").lacks(2, pid, 0) == ""
+    assert Room(40 * MEBI, "the machine has").lacks(2, pid) == ""
