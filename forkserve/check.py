@@ -18,6 +18,8 @@ import click
 from forkserve import apart, memory
 from forkserve.config.hooks import ARGUMENTS
 from forkserve.config.settings import Settings
+from forkserve.master.capacity import Cpus
+from forkserve.master.cgroups import Cgroups
 from forkserve.memory import mebibytes
 
 FIT = 0
@@ -136,7 +138,7 @@ def _show(report: Report, settings: Settings) -> None:
     if report.lifespan:
         click.echo(f"lifespan   {report.lifespan}")
     if report.after:
-        _show_memory(report, settings.workers)
+        _show_memory(report, Cpus.look(Cgroups()).workers(settings.workers))
     if report.findings:
         click.echo("sharing    no: each worker imports the app by itself, because of")
         for what, advice in report.findings:

@@ -33,6 +33,7 @@ from forkserve.config.values import (
     parse_path,
     parse_variable,
     parse_worker_env,
+    parse_workers,
 )
 from forkserve.logs.atoms import parse_access_format
 from forkserve.logs.syslog import DEFAULT_ADDRESS, FACILITIES, parse_syslog_address
@@ -140,6 +141,8 @@ class Settings:
         group=Group.APP,
         help="Set in the environment before the app is imported. May be given several times.",
     )
+    """0: as many as there are CPUs to be used (``values.AUTO``)."""
+
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),),
         "-b",
@@ -154,9 +157,10 @@ class Settings:
         1,
         "-w",
         "--workers",
-        kind=whole(1, 512),
+        kind=Kind(lambda v: parse_workers(str(v)), "NUMBER|auto", lambda n: n or "auto"),
         group=Group.WORKERS,
-        help="How many workers to keep ready, 1 to 512.",
+        help="How many workers to keep ready; auto: one for each CPU that may be used, by the CPU "
+        "quota of the container too.",
     )
     spares: int = setting(
         0,

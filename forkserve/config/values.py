@@ -7,6 +7,25 @@ import re
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PLACES = ("slot", "worker_id", "generation")
 
+AUTO = 0
+"""A number of workers that means: one for each CPU that may be used."""
+
+MOST_WORKERS = 512
+
+
+def parse_workers(text: str) -> int:
+    """How many workers, or :data:`AUTO`.
+
+    Raises ValueError with a sentence for the user.
+    """
+    text = text.strip()
+    if text.lower() == "auto":
+        return AUTO
+    # The length first: int() refuses thousands of digits with a sentence of its own.
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST_WORKERS:
+        return int(text)
+    raise ValueError(f'"{text}" is not a number of workers; write 1 to {MOST_WORKERS}, or "auto".')
+
 
 def parse_size(text: str) -> int:
     """Bytes: a number, perhaps with K, M, G or T (powers of 1024) behind it.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forkserve.channel import Channel
+from forkserve.master.kernel import Death
 from forkserve.scoreboard import Row
 
 LONGEST_STACK = 32 * 1024
@@ -29,6 +30,8 @@ class Child:
 
     channel: Channel
     last_words: int
+    condemned: bool = field(default=False, kw_only=True)
+    """We have sent it SIGKILL."""
 
     def stack(self) -> str:
         """What its fault handler has written so far."""
@@ -83,7 +86,7 @@ class Family:
         self.templates: dict[int, TemplateChild] = {}
         self.switchboards: dict[int, SwitchboardChild] = {}
         self.hooks: dict[int, HookChild] = {}
-        self._strangers: dict[int, int] = {}
+        self._strangers: dict[int, Death] = {}
 
     def holds(self, child: Child) -> bool:
         return any(child is one for one in self._everybody())
@@ -111,14 +114,14 @@ class Family:
 
     # A worker may die before anybody has said that its pid is its own.
 
-    def remember_stranger(self, pid: int, code: int) -> None:
+    def remember_stranger(self, death: Death) -> None:
         """Somebody we do not know has been waited for; it may yet turn out who it was."""
         if not self.unborn():
             self._strangers.clear()
         elif len(self._strangers) < MOST_STRANGERS:
-            self._strangers[pid] = code
+            self._strangers[death.pid] = death
 
-    def recall_stranger(self, pid: int) -> int | None:
+    def recall_stranger(self, pid: int) -> Death | None:
         """How that pid ended, if it has."""
         return self._strangers.pop(pid, None)
 

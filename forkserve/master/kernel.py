@@ -7,8 +7,10 @@ is made.
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from forkserve.master.signals import blocked
@@ -23,6 +25,8 @@ class Death:
 
     pid: int
     code: int
+    peak: int = field(default=0, compare=False)
+    """The most memory that it ever had resident, in bytes, shared pages in full."""
 
 
 class Kernel(Protocol):
@@ -69,13 +73,19 @@ class Posix:
         # so that its pid is still its own while its sibling's death is acted upon.
         while True:
             try:
-                # Not wait4(): it imports a module, which takes a descriptor to spare.
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                # It imports the module resource, which takes a descriptor to spare: that is
+                # why we have done so.
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            yield Death(pid, os.waitstatus_to_exitcode(status))
+            yield Death(pid, os.waitstatus_to_exitcode(status), _peak(usage))
+
+
+def _peak(usage: resource.struct_rusage) -> int:
+    # In KiB, but for macOS (getrusage(2)).
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def process_state(pid: int) -> str:

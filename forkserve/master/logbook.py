@@ -21,6 +21,7 @@ from forkserve.logs import outputs
 from forkserve.logs.files import LogFds
 from forkserve.master import signals
 from forkserve.master.kernel import process_state
+from forkserve.memory import mebibytes
 from forkserve.scoreboard import Snapshot
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
@@ -330,6 +331,13 @@ class Logbook:
 
     @tell.register
     def _(self, what: note.BackingOff) -> None:
+        if what.out_of_memory:
+            log.warning(
+                "memory is short, so the next worker is made in %.1f s and not at once; fewer "
+                "workers (TTOU, -w) or a higher limit may help",
+                what.delay,
+            )
+            return
         log.warning(
             "workers keep dying young (%d times in a row); the next is made in %.1f s",
             what.rounds,
@@ -453,7 +461,18 @@ def held(idle: int, waiting: int) -> str:
 
 def _how_it_ended(exit: Exit) -> str:
     number = exit.signal
-    return f"was ended by {signals.name(number)}" if number else f"exited with {exit.code}"
+    if not number:
+        return f"exited with {exit.code}"
+    return f"was ended by {signals.name(number)}{_by_whom(exit)}"
+
+
+def _by_whom(exit: Exit) -> str:
+    if exit.oom is None:
+        return ""
+    if not exit.oom:
+        return " (from outside, not by the kernel's OOM killer)"
+    limit = f"the cgroup's limit is {mebibytes(exit.limit)}, and " if exit.limit else ""
+    return f" (out of memory: {limit}it had up to {mebibytes(exit.peak)})"
 
 
 def _left_as_asked(what: note.WorkerGone) -> bool:

@@ -10,6 +10,7 @@ Nothing else in the master waits. It imports no app code and runs no asyncio.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -41,10 +42,13 @@ from forkserve.channel import (
 )
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
+from forkserve.config.values import AUTO
 from forkserve.hooks.views import Worker
 from forkserve.last_call import turn_away
 from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
 from forkserve.master import logbook
+from forkserve.master.capacity import Cpus, Room
+from forkserve.master.cgroups import Cgroups
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import (
     Child,
@@ -58,6 +62,9 @@ from forkserve.master.hooks import HookCalls, Means
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.notify import ServiceManager
+from forkserve.master.oom import OomEvidence
+from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
@@ -85,6 +92,8 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
     """
     settings = reading.settings
     make_sure_of_standard_streams()
+    cgroups = Cgroups()
+    cpus = Cpus.look(cgroups)
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
@@ -103,24 +112,32 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        policy = partial(policy_of, can_adopt=can_adopt)
-        master = Master(settings, policy, listeners, Posix(), log_files, reread)
+        policy = partial(policy_of, can_adopt=can_adopt, cgroups=cgroups)
+        master = Master(settings, policy, listeners, Posix(), log_files, cgroups, reread)
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
-    return master.run()
+    return master.run(_remarks_on(settings.workers, cpus))
+
+
+def _remarks_on(wanted: int, cpus: Cpus) -> list[tuple[int, str]]:
+    """What is to be said of the number of workers, each with its level."""
+    if wanted == AUTO:
+        return [(logging.INFO, cpus.why_so_many())]
+    return [(logging.WARNING, why)] if (why := cpus.too_many(wanted)) else []
 
 
 def _has_a_switchboard(settings: Settings) -> bool:
     return settings.switchboard != "off" and sys.platform == "linux"
 
 
-def policy_of(settings: Settings, can_adopt: bool) -> Policy:
+def policy_of(settings: Settings, can_adopt: bool, cgroups: Cgroups) -> Policy:
     """What the supervisor needs to know of the settings, and of the system."""
+    workers = Cpus.look(cgroups).workers(settings.workers)
     wish = {True: Preload.ALWAYS, False: Preload.NEVER, None: Preload.AUTO}[settings.preload]
-    surge = settings.surge if settings.surge is not None else max(1, settings.workers // 4)
+    surge = settings.surge if settings.surge is not None else max(1, workers // 4)
     return Policy(
-        workers=settings.workers,
+        workers=workers,
         surge=surge,
         timeout=settings.timeout,
         boot_timeout=settings.boot_timeout,
@@ -142,6 +159,7 @@ class Master:
         listeners: list[Listener],
         kernel: Kernel,
         log_files: LogFiles,
+        cgroups: Cgroups,
         reread: Reread | None = None,
     ) -> None:
         self._settings = settings
@@ -166,6 +184,9 @@ class Master:
         self._hooks = HookCalls(self._settings_in_force, means)
         self._rotation = Rotation(log_files)
         self._dying: Person | None = None
+        self._cgroups = cgroups
+        self._oom = OomEvidence(cgroups)
+        self._weighed = False
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue()
         self._terminal = Terminal()
@@ -176,15 +197,18 @@ class Master:
             [ln.url for ln in listeners],
             settings.app,
         )
+        self._reporter = Reporter(ServiceManager(os.environ), lambda: self._supervisor.policy)
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
         """Errors in the master's own code that it has survived."""
 
-    def run(self) -> int:
+    def run(self, remarks: Sequence[tuple[int, str]] = ()) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
-        self._logbook.opening(self._settings.workers)
+        self._logbook.opening(self._supervisor.policy.workers)
+        for level, remark in remarks:
+            logbook.log.log(level, "%s", remark)
         if self._may_start():
             self._handle(on.Started(monotonic()))
             while self._exit_code is None:
@@ -211,7 +235,9 @@ class Master:
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and see to it."""
-        due = min(self._supervisor.next_deadline(), self._hooks.next_deadline())
+        due = min(
+            self._supervisor.next_deadline(), self._hooks.next_deadline(), self._reporter.due()
+        )
         wait = min(max(0.0, due - monotonic()), LONGEST_WAIT)
         try:
             ready = self._selector.select(wait)
@@ -219,8 +245,10 @@ class Master:
             for key, _ in sorted(ready, key=lambda r: r[0].fileobj != self._signals.fileno()):
                 key.data()
             if monotonic() >= self._supervisor.next_deadline():
+                self._oom.look(monotonic())
                 self._handle(on.Alarm(monotonic(), *self._beats()))
             self._hooks.alarm(monotonic())
+            self._reporter.turn(monotonic())
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -236,6 +264,7 @@ class Master:
         while self._events:
             for action in self._supervisor.handle(self._events.popleft()):
                 self._perform(action)
+        self._reporter.follow(event, self._supervisor.state)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -256,6 +285,7 @@ class Master:
             case signal.SIGHUP if self._terminal.gone:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
+                self._reporter.reload_asked(now)
                 self._reload()
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
@@ -343,7 +373,10 @@ class Master:
             case Hello(pid):
                 self._is_born(worker, pid)
             case Ready():
+                lacks = self._lacks_memory(worker)
                 self._handle(on.WorkerReady(now, worker.id))
+                if lacks:
+                    logbook.log.warning("%s", lacks)
             case Leaving():
                 self._handle(on.WorkerLeaving(now, worker.id))
             case Spent(because):
@@ -386,6 +419,16 @@ class Master:
             case Trouble(what):
                 self._logbook.trouble(self._describe(switchboard), what)
 
+    def _lacks_memory(self, worker: WorkerChild) -> str:
+        """By the first worker that is ready: will all of them fit into memory? If not, why."""
+        if self._weighed or worker.pid is None:
+            return ""
+        self._weighed = True
+        policy = self._supervisor.policy
+        workers = policy.workers + policy.spares
+        templates = 0 if worker.template is None else 1
+        return Room.look(self._cgroups).lacks(workers, worker.pid, templates)
+
     def _on_hook_message(self, child: HookChild, message: Message) -> None:
         match message:
             case BootFailed(headline, where, details):
@@ -404,13 +447,13 @@ class Master:
         """Somebody says that ``worker`` is the process ``pid``. Believed if it is ours."""
         if worker.pid is not None or self._family.by_pid(pid):
             return
-        code = self._family.recall_stranger(pid)
-        if code is None and not self._kernel.is_child(pid):
+        death = self._family.recall_stranger(pid)
+        if death is None and not self._kernel.is_child(pid):
             return
         worker.pid = pid
         self._handle(on.Forked(monotonic(), worker.id, pid))
-        if code is not None:
-            self._bury(Death(pid, code))
+        if death is not None:
+            self._bury(death)
 
     def _settle(self, worker: WorkerChild) -> None:
         """No word will come from an unborn worker: nor will one, if its template is gone."""
@@ -427,7 +470,7 @@ class Master:
         child = self._family.by_pid(death.pid)
         if child is None:
             # As a subreaper, or as PID 1, we inherit orphans.
-            self._family.remember_stranger(death.pid, death.code)
+            self._family.remember_stranger(death)
             return
         was_open = not child.channel.closed
         for message in child.channel.receive_rest():
@@ -436,17 +479,19 @@ class Master:
             self._selector.unregister(child.channel)
         self._dying = self._describe(child)
         stack = child.stack()
+        ours = child.condemned
+        exit = on.Exit(death.code) if ours else self._oom.explain(death, monotonic())
         if isinstance(child, TemplateChild):
-            self._bury_template(child, on.Exit(death.code), stack)
+            self._bury_template(child, exit, stack)
         elif isinstance(child, SwitchboardChild):
-            self._bury_switchboard(child, on.Exit(death.code), stack)
+            self._bury_switchboard(child, exit, stack)
         elif isinstance(child, HookChild):
             self._forget_hook(child)
             self._hooks.has_ended(child, on.Exit(death.code), stack)
         elif isinstance(child, WorkerChild):
             del self._family.workers[child.id]
             self._let_go_of(child)
-            self._handle(on.WorkerExited(monotonic(), child.id, on.Exit(death.code), stack))
+            self._handle(on.WorkerExited(monotonic(), child.id, exit, stack))
             self._hooks.call("child_exit", _as_shown(child, death))
         self._dying = None
 
@@ -581,6 +626,8 @@ class Master:
     @_perform.register(do.KillTemplate)
     @_perform.register(do.KillSwitchboard)
     def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard) -> None:
+        if child := self._family.by_pid(action.pid):
+            child.condemned = True
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
@@ -600,6 +647,7 @@ class Master:
     def _tell(self, action: do.Note) -> None:
         self._logbook.tell(action)
         self._hooks.hear(action)
+        self._reporter.tell(action)
 
     # -- who is who -------------------------------------------------------------------
 
@@ -639,6 +687,8 @@ class Master:
         self._selector.close()
         self._signals.close()
         self._terminal.close()
+        self._oom.close()
+        self._reporter.close()
 
 
 def _as_shown(worker: WorkerChild, death: Death) -> Worker:

@@ -351,10 +351,12 @@ class ForkRefused(Note):
 
 @dataclass(frozen=True, slots=True)
 class BackingOff(Note):
-    """Workers die young again and again; the next one waits ``delay`` seconds."""
+    """Workers die young again and again, or there is too little memory for them; the next
+    one waits ``delay`` seconds."""
 
     delay: float
     rounds: int
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,21 @@ class Backoff:
         self.until = now + delay
         return delay
 
+    def out_of_memory(self, now: float) -> float | None:
+        """Count a death by the OOM killer, young or not: another worker, made at once, would
+        be killed too, or have a sibling killed. So there is a delay from the first one on.
+
+        Those that die while one is waited for are one round, however old they were, and the
+        wait begins anew. Returns as :meth:`young_death` does.
+        """
+        again = self.looping and now < self.until
+        if not again:
+            self.rounds = max(self.rounds, FREE_ROUNDS) + 1
+            self.raised_at = now
+        delay = self._delay()
+        self.until = max(self.until, now + delay)
+        return None if again else delay
+
     def stable(self) -> None:
         """A worker proved that workers can live; or the user wants another try."""
         self.rounds = 0

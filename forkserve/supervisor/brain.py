@@ -320,7 +320,7 @@ class Supervisor(Verdicts):
         planned = departure in (Departure.DRAINED, Departure.UNFIT)
         judged = departure is Departure.FAILED_TO_BOOT  # when it said so
         if not (planned or judged or self.state.stopping):
-            self._judge_template(template, event.now)
+            self._judge_template(template, event.now, out_of_memory=bool(event.exit.oom))
         gone = do.TemplateGone(
             template.id,
             departure,

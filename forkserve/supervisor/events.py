@@ -204,6 +204,16 @@ class Exit:
 
     code: int
 
+    oom: bool | None = None
+    """Of a SIGKILL that the master has not sent: whether it was the kernel's OOM killer's, as
+    far as can be told. None: of another end, or where there is no telling."""
+
+    peak: int = 0
+    """The most memory that the process ever had resident, in bytes, if that was the reason."""
+
+    limit: int = 0
+    """... and the limit of its cgroup; 0: none, or unknown."""
+
     @property
     def signal(self) -> int | None:
         """The number of the signal that killed the process, if one did."""

@@ -144,9 +144,14 @@ class Verdicts(Switchboards):
         if template.pid is not None:
             self._out.append(do.DismissTemplate(template.id, template.pid))
 
-    def _judge_template(self, template: Template, now: float) -> None:
+    def _judge_template(
+        self, template: Template, now: float, *, out_of_memory: bool = False
+    ) -> None:
         """A template died that should not have: how soon may there be another?"""
         backoff = self.state.template_backoff
+        if out_of_memory:
+            self._wait_for_memory(now)
+            return
         lived = template.ready_at is not None and now - template.ready_at >= STABLE_AFTER
         if lived:
             backoff.stable()
@@ -158,7 +163,9 @@ class Verdicts(Switchboards):
 
     def _judge_death(self, worker: Worker, was: Phase, event: on.WorkerExited) -> None:
         """Somebody died who should not have."""
-        if worker.departure is not Departure.FAILED_TO_BOOT:  # counted when it said so
+        if event.exit.oom:
+            self._count_out_of_memory(worker, event.now)
+        elif worker.departure is not Departure.FAILED_TO_BOOT:  # counted when it said so
             self._count_young_death(worker, event.now)
         if worker.ready_at is None and was is Phase.STARTING:
             self._unexplained_boot_death(worker, event.exit, event.now)
@@ -170,6 +177,20 @@ class Verdicts(Switchboards):
         delay = self.state.backoff.young_death(now, worker.born)
         if delay:
             self._out.append(do.BackingOff(delay, self.state.backoff.rounds))
+
+    def _count_out_of_memory(self, worker: Worker, now: float) -> None:
+        self._note_stability(worker, now)
+        delay = self.state.backoff.out_of_memory(now)
+        if delay:
+            self._out.append(do.BackingOff(delay, self.state.backoff.rounds, out_of_memory=True))
+
+    def _wait_for_memory(self, now: float) -> None:
+        """The OOM killer has taken a template. The next one waits, and the workers with it: one
+        that was made without it in the meantime would take more memory, and not less."""
+        template, workers = self.state.template_backoff, self.state.backoff
+        template.out_of_memory(now)
+        workers.out_of_memory(now)
+        template.until = workers.until = max(template.until, workers.until)
 
     def _unexplained_boot_death(self, process: Process, exit: Exit, now: float) -> None:
         if not self._on_trial(process):
@@ -185,6 +206,7 @@ class Verdicts(Switchboards):
             if exit.signal
             else f"exited with {exit.code}"
         )
+        how += " (out of memory)" if exit.oom else ""
         self._boot_verdict(process, BootFailure(f"{who} {how} before it was ready."), now)
 
     def _on_trial(self, process: Process) -> bool:

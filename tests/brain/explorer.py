@@ -110,6 +110,7 @@ def key(world: World) -> Key:
         state.reload_began is None,
         min(state.interrupts, 2),
         world.witness.newest_hope() - state.newest,
+        now < world.witness.memory_is_short_until,
         _switchboards_key(world) if world.brain.policy.switchboard else None,
     )
 
@@ -293,6 +294,18 @@ def resize_moves(world: World) -> Iterator[Event]:
         for workers in (1, 3):
             yield on.ReloadRequested(now, replace(POLICY, workers=workers))
         yield on.SettingsRejected(now, BootFailure("workers: 0 is too few"))
+
+
+def moves_when_memory_is_short(world: World) -> Iterator[Event]:
+    """... and the OOM killer may take whoever is of use."""
+    yield from deploy_moves(world)
+    now, state = world.now + TICK, world.brain.state
+    for worker in state.staying():
+        if worker.id not in world.witness.unborn:
+            yield on.WorkerExited(now, worker.id, story.OOM_KILLED)
+    for template in state.templates.values():
+        if template.staying and template.pid is not None:
+            yield on.TemplateExited(now, template.id, story.OOM_KILLED)
 
 
 def _beating(world: World, now: float) -> dict[int, float]:

@@ -24,6 +24,9 @@ GRACE = 1.0
 
 MOST_SWITCHBOARDS = 3
 
+SHORTEST_WAIT = 0.37
+"""Seconds that nobody is made after the OOM killer has taken a process that was of use."""
+
 OF_A_SWITCHBOARD = (
     on.SwitchboardForked,
     on.SwitchboardForkFailed,
@@ -85,6 +88,7 @@ class Witness:
         """The time of the last event."""
         self.slow: frozenset[int] = frozenset()
         self.parking = False
+        self.memory_is_short_until = 0.0
         self.leaver: int | None = None
         """The worker that left by itself at the last event, if one did."""
         self.left = False
@@ -149,11 +153,16 @@ class Witness:
             case on.TemplateReady(template_id=template_id):
                 if self.template_phases.get(template_id) is Phase.STARTING:  # else too late
                     self.can_fork |= {template_id}
-            case on.TemplateExited(template_id=template_id):
+            case on.TemplateExited(template_id=template_id, exit=exit):
+                was = self.template_phases.get(template_id)
+                self._note_oom(exit, was)
                 del self.template_pids[template_id], self.templates[template_id]
                 self.can_fork -= {template_id}
-            case on.WorkerExited(worker_id=worker_id):
+            case on.WorkerExited(worker_id=worker_id, exit=exit):
+                self._note_oom(exit, self.phases.get(worker_id))
                 del self.pids[worker_id]
+            case on.ReloadRequested():
+                self.memory_is_short_until = 0.0  # the user wants another try
             case on.WorkerSlow(worker_id=worker_id, slow=slow):
                 self.slow = self.slow | {worker_id} if slow else self.slow - {worker_id}
             case on.SwitchboardForked(switchboard_id=board_id, pid=pid):
@@ -165,6 +174,10 @@ class Witness:
 
     def _adopt(self) -> None:
         self.policy, self.proposed = self.proposed or self.policy, None
+
+    def _note_oom(self, exit: on.Exit, phase: Phase | None) -> None:
+        if exit.oom and phase in (Phase.STARTING, Phase.READY):
+            self.memory_is_short_until = self.now + SHORTEST_WAIT
 
     def _stop_begins(self) -> None:
         if not self.stopping:
@@ -213,6 +226,7 @@ class Witness:
                     require(fit, "only a ready template forks", str(action))
                     self.asked[worker_id] = template
                 require(not self.stopping, "no fork in a stop", str(action))
+                self._memory_allows(action)
                 require(worker_id > self.last_id, "ids are new", str(action))
                 taken = {self.slots[i] for i in brain.state.workers if i in self.slots}
                 require(slot not in taken, "slots are free", str(action))
@@ -305,6 +319,10 @@ class Witness:
                 self.left = True
 
     # -- the rules ----------------------------------------------------------------------
+
+    def _memory_allows(self, action: Action) -> None:
+        waits = self.now >= self.memory_is_short_until
+        require(waits, "who lacks memory waits", str(action))
 
     def _count(self, actions: list[Action]) -> None:
         twice = [a for a, times in Counter(actions).items() if times > 1]

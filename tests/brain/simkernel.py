@@ -20,6 +20,7 @@ from forkserve.supervisor.actions import Action
 from forkserve.supervisor.events import BootFailure, Event, Exit
 from forkserve.supervisor.state import FOREVER
 from tests.brain.invariants import Witness
+from tests.brain.story import OOM_KILLED
 
 
 @dataclass(slots=True)
@@ -148,11 +149,12 @@ class SimKernel:
         elif fate != "hang":
             self.end_template(template_id, int(fate))
 
-    def end_template(self, template_id: int, code: int) -> None:
+    def end_template(self, template_id: int, code: int | Exit) -> None:
         """It ends, and with it what it was asked for, unless that was born just before."""
         if not self.templates.pop(template_id, None):
             return
-        self.tell(on.TemplateExited(self.now, template_id, Exit(code)))
+        exit = Exit(code) if isinstance(code, int) else code
+        self.tell(on.TemplateExited(self.now, template_id, exit))
         for worker_id in [w for w, t in self.tickets.items() if t == template_id]:
             del self.tickets[worker_id]
             if self.random.random() < 0.5:
@@ -220,6 +222,19 @@ class SimKernel:
             self.end(worker_id, int(fate))
 
     # -- what befalls workers ---------------------------------------------------------------
+
+    def lacks_memory(self) -> None:
+        """The OOM killer takes somebody."""
+        template = self.random.random() < 0.2
+        taken = sorted(self.templates if template else self.processes)
+        if not taken:
+            return
+        number = self.random.choice(taken)
+        if not template:
+            del self.processes[number]
+            self.tell(on.WorkerExited(self.now, number, OOM_KILLED))
+        else:
+            self.end_template(number, OOM_KILLED)
 
     def end(self, worker_id: int, code: int) -> None:
         """The process ends, unless it already has."""

@@ -23,6 +23,8 @@ Happening = Callable[[float], Event]
 Expected = Action | type[Note]
 N = TypeVar("N", bound=Note)
 
+OOM_KILLED = Exit(-9, oom=True)
+
 FAILURE = BootFailure("ImportError: no module named 'demo'", "demo_app.py:3")
 
 
@@ -108,6 +110,11 @@ def exits(worker_id: int, code: int = 0) -> Happening:
     return lambda now: on.WorkerExited(now, worker_id, Exit(code))
 
 
+def is_oom_killed(worker_id: int) -> Happening:
+    """... by the OOM killer."""
+    return lambda now: on.WorkerExited(now, worker_id, OOM_KILLED)
+
+
 def lost(worker_id: int) -> Happening:
     return lambda now: on.ForkLost(now, worker_id)
 
@@ -146,6 +153,10 @@ def template_boot_fails(template_id: int) -> Happening:
 
 def template_exits(template_id: int, code: int = 0) -> Happening:
     return lambda now: on.TemplateExited(now, template_id, Exit(code))
+
+
+def template_is_oom_killed(template_id: int) -> Happening:
+    return lambda now: on.TemplateExited(now, template_id, OOM_KILLED)
 
 
 def slow(worker_id: int) -> Happening:

@@ -20,6 +20,7 @@ from tests.brain.explorer import (
     half_reloaded,
     key,
     moves,
+    moves_when_memory_is_short,
     newborn,
     on_trial_from_a_template,
     resize_moves,
@@ -101,6 +102,21 @@ def test_every_order_with_a_switchboard(
 def test_every_order_in_a_deploy_with_a_switchboard() -> None:
     found = explore(serving_with_a_switchboard(), depth=4, moves=deploy_moves)
     assert found.worlds > 2_000
+
+
+@pytest.mark.parametrize(
+    ("beginning", "depth"),
+    [
+        (lambda: newborn(TEMPLATE_POLICY), 8),
+        (half_reloaded, 4),
+        (serving_from_a_template, 4),
+        (with_a_spare_from_a_template, 3),
+    ],
+    ids=["newborn", "half reloaded", "from a template", "with a spare"],
+)
+def test_every_order_when_memory_is_short(beginning: Callable[[], World], depth: int) -> None:
+    found = explore(beginning(), depth=depth, moves=moves_when_memory_is_short)
+    assert found.worlds > 800
 
 
 _FAR_REACHING = (

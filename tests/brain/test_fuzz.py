@@ -15,7 +15,7 @@ from tests.brain.simkernel import SimKernel
 
 WISHES = st.sampled_from(
     ["reload"] * 4
-    + ["more", "fewer", "crash", "crash", "hang", "sent away", "spent"]
+    + ["more", "fewer", "crash", "crash", "out of memory", "hang", "sent away", "spent"]
     + ["template dies", "template dies", "template hangs", "resumed", "wait"]
     + ["board dies", "board hangs", "board sent away", "slow", "fast"]
 )
@@ -41,6 +41,8 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.tell(on.QuitRequested(now))
         case "crash" if alive:
             kernel.end(kernel.random.choice(alive), -11)
+        case "out of memory":
+            kernel.lacks_memory()
         case "hang" if alive:
             kernel.hangs(kernel.random.choice(alive))
         case "spent" if alive:

@@ -11,6 +11,7 @@ import pytest
 from forkserve.supervisor import Phase, Supervisor, brain, reconcile
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
+from forkserve.supervisor.backoff import Backoff
 from forkserve.supervisor.events import (
     BootFailure,
     Event,
@@ -33,6 +34,7 @@ from tests.brain.explorer import (
     following,
     half_reloaded,
     moves,
+    moves_when_memory_is_short,
     newborn,
     on_trial_from_a_template,
     resize_moves,
@@ -467,6 +469,23 @@ def forgets_that_the_slow_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supervisor, "_note_parking", note)
 
 
+def makes_up_at_once_for_the_oom_killers_victim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "out_of_memory", lambda self, now: None)
+
+
+def lets_only_the_template_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(self: Supervisor, now: float) -> None:
+        self.state.template_backoff.out_of_memory(now)
+
+    monkeypatch.setattr(Supervisor, "_wait_for_memory", wait)
+
+
+MEMORY_BREAKS: list[Break] = [
+    makes_up_at_once_for_the_oom_killers_victim,
+    lets_only_the_template_wait_for_memory,
+]
+
+
 SWITCHBOARD_BREAKS: list[tuple[Break, str]] = [
     (makes_a_switchboard_in_a_stop, "no fork in a stop"),
     (makes_one_switchboard_more, "switchboards are few"),
@@ -583,6 +602,17 @@ def test_a_broken_supervisor_is_found_out_with_other_settings(
     with pytest.raises(Broken) as found:
         explore(serving(), depth=4, closing=False, moves=resize_moves)
     assert found.value.rule == "settings are of a generation that serves"
+
+
+@pytest.mark.parametrize("break_it", MEMORY_BREAKS)
+def test_a_broken_supervisor_is_found_out_when_memory_is_short(
+    break_it: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = [serving(), serving_from_a_template()]
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(*unbroken, depth=2, closing=False, moves=moves_when_memory_is_short)
+    assert found.value.rule == "who lacks memory waits"
 
 
 def test_both_sets_of_moves_are_what_they_seem() -> None:

@@ -123,8 +123,12 @@ def test_a_python_file_may_compute_its_values(read_here: Read) -> None:
         ("conf.py", "import sys\nsys.exit('no')\n", "conf.py:2: SystemExit: no."),
         ("conf.toml", "workers = \n", "conf.toml: is no valid TOML"),
         ("conf.toml", "wokers = 3\n", 'conf.toml:1: there is no setting "wokers"; did you mean'),
-        ("conf.toml", "workers = 0\n", "conf.toml:1, workers: 0 is no whole number from 1 to 512."),
-        ("conf.toml", "workers = true\n", "conf.toml:1, workers: true is no whole number"),
+        (
+            "conf.toml",
+            "workers = 0\n",
+            'conf.toml:1, workers: "0" is not a number of workers; write 1 to 512, or "auto".',
+        ),
+        ("conf.toml", "workers = true\n", 'conf.toml:1, workers: "True" is not a number'),
         ("conf.toml", "ready_path = 5\n", "conf.toml:1, ready_path: 5 is no text"),
     ],
 )
@@ -146,7 +150,7 @@ def test_all_mistakes_are_found_at_once(read_here: Read) -> None:
         lambda: read_here({"FORKSERVE_SURGE": "-1"}, app="", share="imortal", max_requests_jitter=5)
     )
     assert said == [
-        'forkserve.toml:1, workers: "four" is no whole number from 1 to 512.',
+        'forkserve.toml:1, workers: "four" is not a number of workers; write 1 to 512, or "auto".',
         'forkserve.toml:2: there is no setting "lop"; did you mean "loop"?',
         'FORKSERVE_SURGE: "-1" is no whole number from 1 to 512.',
         '--share: "imortal" is not possible; did you mean "immortal"?',

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from forkserve.config.values import (
+    AUTO,
     filled_in,
     parse_function,
     parse_path,
     parse_size,
     parse_worker_env,
+    parse_workers,
 )
 
 
@@ -64,3 +66,16 @@ def test_functions_and_paths() -> None:
     for text in ("health", "", "/a b", "http://localhost/health"):
         with pytest.raises(ValueError, match="is not a path"):
             parse_path(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [("1", 1), (" 4 ", 4), ("512", 512), ("auto", AUTO), ("AUTO", AUTO)]
+)
+def test_a_number_of_workers(text: str, workers: int) -> None:
+    assert parse_workers(text) == workers
+
+
+@pytest.mark.parametrize("text", ["", "0", "513", "-1", "2.5", "four", "automatic", "9" * 9999])
+def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match='write 1 to 512, or "auto"'):
+        parse_workers(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -23,8 +23,13 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app", stdout: int = DEVNULL) -> Server:
-        servers.append(Server(folder, *options, app=app, stdout=stdout))
+    def start_one(
+        *options: str,
+        app: str = "app:app",
+        stdout: int = DEVNULL,
+        under: Sequence[str] = (),
+    ) -> Server:
+        servers.append(Server(folder, *options, app=app, stdout=stdout, under=under))
         return servers[-1]
 
     yield start_one

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -44,7 +44,8 @@ async def app(scope, receive, send):
 
 
 class Server:
-    """A running ``forkserve`` and its log."""
+    """A running ``forkserve`` and its log. ``under``: a command that executes the rest of its
+    command line, in which it runs."""
 
     def __init__(
         self,
@@ -52,11 +53,12 @@ class Server:
         *options: str,
         app: str = "app:app",
         stdout: int = subprocess.DEVNULL,
+        under: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
+            [*under, sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
@@ -326,8 +328,10 @@ def port_is_free(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str, app: str = "app:app") -> Iterator[Server]:
-    server = Server(folder, *options, app=app)
+def serving(
+    folder: Path, *options: str, app: str = "app:app", under: Sequence[str] = ()
+) -> Iterator[Server]:
+    server = Server(folder, *options, app=app, under=under)
     try:
         yield server
     finally:

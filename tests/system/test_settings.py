@@ -35,7 +35,7 @@ def test_mistakes_of_all_sources_are_told_at_once_with_exit_code_2(folder: Path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "forkserve: 3 things are wrong:",
-        "  forkserve.toml:1, workers: 0 is no whole number from 1 to 512.",
+        '  forkserve.toml:1, workers: "0" is not a number of workers; write 1 to 512, or "auto".',
         '  FORKSERVE_TIMEOUT: "soon" is no number of seconds; write for example 30.',
         '  --surge: "x" is no whole number from 1 to 512.',
     ]
