@@ -155,7 +155,8 @@ SETTINGS: Mapping[str, Entry] = {
     "workers": Renamed("workers"),
     "worker_class": Translated(
         values.worker_class,
-        "nothing: uvicorn's classes and `asgi` are what forkserve has; all others are refused",
+        "nothing for uvicorn's and `asgi`; what a class derived from uvicorn's has in "
+        "`CONFIG_KWARGS`; all others are refused",
     ),
     "threads": Ignored(
         "one event loop serves all requests of a worker; what runs in threads is up to the app",

@@ -72,7 +72,8 @@ def raw_env(value: object) -> Outcome:
     for one in given:
         name, equals, text = str(one).partition("=")
         if not equals or not name:
-            return Refuse(f'raw_env holds "{one}"; write NAME=VALUE.')
+            # Which one is not said: it may be a secret.
+            return Refuse("raw_env holds a text that is not NAME=VALUE.")
         variables[name] = text
     return SetEnvironment(variables)
 
@@ -277,10 +278,12 @@ def logconfig_dict(value: object) -> Outcome:
     if not value:
         return NOTHING
     config = _LOGGING | dict(value)
-    loggers = dict(config["loggers"] or {})
+    if not isinstance(config["loggers"], Mapping):
+        return Refuse('logconfig_dict has "loggers" that are no dict.')
+    loggers = dict(config["loggers"])
     for theirs, uvicorns in _LOGGERS.items():
-        if theirs in loggers:
-            loggers[uvicorns] = dict(loggers[theirs]) | {"propagate": False}
+        if isinstance(loggers.get(theirs), Mapping):
+            loggers[uvicorns] = {**loggers[theirs], "propagate": False}
     return Use({"log_config": config | {"loggers": loggers}})
 
 

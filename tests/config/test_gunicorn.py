@@ -200,7 +200,7 @@ H11 = Use({"http": "h11", "loop": "asyncio"})
         ("raw_env", ["A=b=c", "D="], SetEnvironment({"A": "b=c", "D": ""})),
         ("raw_env", "A=b,c", SetEnvironment({"A": "b,c"})),
         ("raw_env", [], SetEnvironment({})),
-        ("raw_env", ["A"], Refuse('raw_env holds "A"; write NAME=VALUE.')),
+        ("raw_env", ["A"], Refuse("raw_env holds a text that is not NAME=VALUE.")),
         ("raw_env", 5, Refuse('raw_env is no list of texts such as "NAME=VALUE".')),
         # worker classes
         ("worker_class", "uvicorn.workers.UvicornWorker", NOTHING),
@@ -238,6 +238,11 @@ H11 = Use({"http": "h11", "loop": "asyncio"})
             "logconfig_dict",
             "log.json",
             Refuse("logconfig_dict is no dict, as for logging.config.dictConfig."),
+        ),
+        (
+            "logconfig_dict",
+            {"loggers": ["gunicorn.error"]},
+            Refuse('logconfig_dict has "loggers" that are no dict.'),
         ),
         # TLS and HTTP
         ("cert_reqs", "2", Use({"ssl_cert_reqs": "2"})),
