@@ -117,14 +117,20 @@ def _replace(path: str, new: str, ours: int | None) -> bool:
     except FileNotFoundError:
         return _place_where_none_is(path, new)
     try:
-        if not (ours is not None and os.path.sameopenfile(there, ours)):
-            _take_over(path, there)
-        if not _is_at(there, path):
-            return False
-        os.rename(new, path)
-        return True
+        return _replace_this(there, path, new, ours)
     finally:
         os.close(there)
+
+
+def _replace_this(there: int, path: str, new: str, ours: int | None) -> bool:
+    """... the file ``there``, which was at ``path`` when it was opened."""
+    if not (ours is not None and os.path.sameopenfile(there, ours)):
+        _take_over(path, there)
+    # By now it is locked: whoever has replaced it has done so before.
+    if not _is_at(there, path):
+        return False
+    os.rename(new, path)
+    return True
 
 
 def _place_where_none_is(path: str, new: str) -> bool:

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from forkserve.channel import close_all_but
+from forkserve.master import pidfile
 from forkserve.master.pidfile import PidFile, PidFileError
 
 
@@ -132,6 +133,17 @@ def test_only_one_of_many_gets_what_a_dead_master_has_left(path: Path) -> None:
         answers = [child.said for child in children]
     assert answers.count(str(path)) == 1, answers
     assert all("is held by another master" in said for said in answers if said != str(path))
+
+
+def test_who_opens_what_is_replaced_a_moment_later_looks_again(path: Path) -> None:
+    """Its lock can be had, since nobody needs that file any more."""
+    path.write_text("4711\n")
+    new = path.parent / "new"
+    new.touch()
+    with path.open("r+") as there, Process(lambda: PidFile.claim(str(path)).path) as other:
+        assert other.said == str(path)
+        assert not pidfile._replace_this(there.fileno(), str(path), str(new), None)
+        assert path.read_text() == f"{other.pid}\n"
 
 
 @pytest.mark.parametrize("content", ["import os\n", "12 34\n", "-5\n", "1" * 40])

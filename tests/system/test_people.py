@@ -102,10 +102,25 @@ def test_everybody_but_the_master_drops_its_rights(curious: Start, way: str) -> 
     for seen in json.loads(server.get("/who")):
         assert seen["back"] == []
         assert (seen["umask"], seen["home"], seen["user"]) == (0o027, HOME, "nobody")
-    # The kernel forgets whom it should tell of the master's death when rights are dropped.
     os.kill(server.pid, signal.SIGKILL)
     server.wait_for("nobody left", lambda: all(map(is_gone, children)))
     assert port_is_free(port)
+
+
+@pytest.mark.parametrize("way", ["--preload", "--no-preload"])
+def test_a_killed_master_ends_who_is_still_importing(
+    curious: Start, folder: Path, way: str
+) -> None:
+    """Nobody reads the channel then: the kernel has to tell of the master's death, which it
+    forgets to do for whoever has changed its user."""
+    folder.chmod(0o777)
+    source = "import os, time\nopen(f'importing-{os.getpid()}', 'w').close()\ntime.sleep(600)\n"
+    (folder / "app.py").write_text(source)
+    server = curious("--user", "nobody", way)
+    server.wait_for("importing", lambda: list(folder.glob("importing-*")) != [])
+    (importing,) = (int(file.name.split("-")[1]) for file in folder.glob("importing-*"))
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait_for("it has ended", lambda: is_gone(importing))
 
 
 def test_initgroups_gives_all_groups_of_the_user(curious: Start, folder: Path) -> None:
