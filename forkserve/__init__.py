@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forkserve.boot import extend_boot as extend_boot
+    from forkserve.embedding import run as run
 
-__all__ = ["extend_boot"]
+__all__ = ["extend_boot", "run"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from forkserve.boot import extend_boot
 
         return extend_boot
+    if name == "run":
+        from forkserve.embedding import run
+
+        return run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 
@@ -27,6 +28,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "--max-requests-jitter adds to --max-requests; give that too."
     if settings.log_config and (settings.access_logformat or settings.access_logfile):
         yield "--log-config says how and where requests are logged; leave out --access-log*."
+    if settings.reload and importlib.util.find_spec("watchfiles") is None:
+        yield '--reload needs the package watchfiles; "uvicorn[standard]" brings it.'
     if settings.initgroups and settings.user is None:
         yield "--initgroups gives the app the groups of --user; give that too."
 

@@ -28,7 +28,7 @@ WITHOUT_ASKING = ("forkserve.toml", "pyproject.toml", "gunicorn.conf.py")
 """The first of these in the current directory is read; pyproject.toml if it has our table."""
 
 
-class WrongSettingsError(Exception):
+class WrongSettingsError(ValueError):
     """The settings cannot be used."""
 
     def __init__(self, problems: Sequence[str]) -> None:

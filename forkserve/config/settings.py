@@ -18,6 +18,7 @@ from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
     choice,
+    existing,
     logging_config,
     many,
     named,
@@ -51,6 +52,7 @@ class Group(Enum):
     CONNECTIONS = "Connections"
     RECYCLING = "Recycling"
     PEOPLE = "Rights and names"
+    DEVELOPMENT = "Development"
     LOGS = "Logs"
     UVICORN = "Passed to uvicorn"
 
@@ -472,6 +474,47 @@ class Settings:
         kind=text("NAME", parse_name),
         group=Group.PEOPLE,
         help="Show this in the process titles (needs the package setproctitle).",
+    )
+    reload: bool = setting(
+        False,
+        "--reload",
+        kind=switch(),
+        group=Group.DEVELOPMENT,
+        fixed=True,
+        help="Reload when a file changes, with the same care as on SIGHUP.",
+    )
+    reload_dirs: tuple[str, ...] = setting(
+        (),
+        "--reload-dir",
+        kind=many(existing()),
+        group=Group.DEVELOPMENT,
+        fixed=True,
+        help="Watch this directory, with all below it. May be given several times.",
+        otherwise="the current one",
+    )
+    reload_includes: tuple[str, ...] = setting(
+        (),
+        "--reload-include",
+        kind=many(text("PATTERN")),
+        group=Group.DEVELOPMENT,
+        fixed=True,
+        help="Watch files of such names besides *.py, or a directory.",
+    )
+    reload_excludes: tuple[str, ...] = setting(
+        (),
+        "--reload-exclude",
+        kind=many(text("PATTERN")),
+        group=Group.DEVELOPMENT,
+        fixed=True,
+        help="Do not watch files of such names, or a directory.",
+    )
+    reload_extra_files: tuple[str, ...] = setting(
+        (),
+        "--reload-extra-file",
+        kind=many(existing()),
+        group=Group.DEVELOPMENT,
+        fixed=True,
+        help="Watch this file too.",
     )
     uvicorn: Mapping[str, Any] = field(default_factory=dict)
     """What uvicorn.Config is given besides, by its own names."""

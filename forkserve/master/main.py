@@ -70,6 +70,7 @@ from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
+from forkserve.master.watching import Watching
 from forkserve.place import Place, PlaceError, settle
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -203,6 +204,7 @@ class Master:
         policy = policy_of(settings)
         self._reread = reread
         self._rereading: Rereading | None = None
+        self._watching: Watching | None = None
         self._listeners = listeners = found.listeners
         self._kernel = kernel = found.kernel
         self._supervisor = Supervisor(policy)
@@ -251,6 +253,8 @@ class Master:
         self._logbook.opening(self._supervisor.policy.workers)
         for level, remark in remarks:
             logbook.log.log(level, "%s", remark)
+        if self._settings.reload:
+            self._begin_watching()
         if self._may_start():
             self._handle(on.Started(monotonic()))
             while self._exit_code is None:
@@ -373,6 +377,27 @@ class Master:
                 self._reload_with(reading)
             case failure:
                 self._handle(on.SettingsRejected(monotonic(), failure))
+
+    def _begin_watching(self) -> None:
+        try:
+            self._watching = Watching(self._kernel, self._settings)
+        except OSError as exc:
+            logbook.log.error("files cannot be watched: %s; reload with SIGHUP", exc.strerror)
+        else:
+            self._selector.register(self._watching, selectors.EVENT_READ, self._hear_of_changes)
+
+    def _hear_of_changes(self) -> None:
+        watching = self._watching
+        if watching is None:
+            return
+        if path := watching.changed():
+            logbook.log.info("%s has changed", os.path.relpath(path))
+            self._on_signal(signal.SIGHUP)
+        if watching.ended:
+            logbook.log.error("files are watched no more: the process that did has ended")
+            self._selector.unregister(watching)
+            watching.close()
+            self._watching = None
 
     def _reload_with(self, reading: Reading) -> None:
         self._logbook.read_anew(reading, self._settings)
@@ -725,8 +750,9 @@ class Master:
         return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
 
     def _close(self) -> None:
-        if self._rereading is not None:
-            self._rereading.close()
+        for pipe in (self._rereading, self._watching):
+            if pipe is not None:
+                pipe.close()
         self._selector.close()
         self._signals.close()
         self._terminal.close()

@@ -38,8 +38,6 @@ from tests.readme_gunicorn import tables
 
 NOT_YET = {
     "backlog",
-    "reload",
-    "reload_extra_files",
     "reuse_port",
     "unix_mode",
 }

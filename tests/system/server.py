@@ -140,21 +140,21 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """The master's living children that serve, as the kernel has them."""
-        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf")
-        return {pid for pid in self._children() if name_of(pid) not in others}
+        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf", "forkserve-watch")
+        return {pid for pid in self.children() if name_of(pid) not in others}
 
     def template_pids(self) -> set[int]:
-        return {pid for pid in self._children() if name_of(pid) == TEMPLATE}
+        return {pid for pid in self.children() if name_of(pid) == TEMPLATE}
 
     def switchboard_pids(self) -> set[int]:
-        return {pid for pid in self._children() if name_of(pid) == SWITCHBOARD}
+        return {pid for pid in self.children() if name_of(pid) == SWITCHBOARD}
 
     def the_switchboard(self, but: int | None = None) -> int:
         """The pid of the one that there is, or, after ``but``, will be."""
         self.wait_for("one switchboard", lambda: len(self.switchboard_pids() - {but}) == 1)
         return (self.switchboard_pids() - {but}).pop()
 
-    def _children(self) -> set[int]:
+    def children(self) -> set[int]:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             return {int(pid) for pid in children.read_text().split() if not is_zombie(int(pid))}
