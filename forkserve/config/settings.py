@@ -12,8 +12,16 @@ from typing import Any, TypeVar
 
 import click
 
-from forkserve.config.bind import Bind, parse_bind
-from forkserve.config.values import parse_function, parse_path, parse_size, parse_worker_env
+from forkserve.config.bind import AnyBind, parse_bind
+from forkserve.config.owner import Owner, parse_owner
+from forkserve.config.values import (
+    Mode,
+    parse_function,
+    parse_mode,
+    parse_path,
+    parse_size,
+    parse_worker_env,
+)
 
 T = TypeVar("T")
 
@@ -60,16 +68,17 @@ class Settings:
         type=click.IntRange(1, 512),
         help="How many workers to keep ready.",
     )
-    bind: tuple[Bind, ...] = setting(
-        (Bind("127.0.0.1", 8000),),
+    bind: tuple[AnyBind, ...] = setting(
+        (),
         "-b",
         "--bind",
         type=str,
         callback=_several(parse_bind),
-        metavar="HOST:PORT",
+        metavar="ADDRESS",
         multiple=True,
-        help="Address to listen on: HOST:PORT, :PORT (every interface), [IPV6]:PORT; port 0 "
-        "takes a free one. May be given several times.",
+        help="Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPV6]:PORT; port 0 takes "
+        "a free one; unix:PATH; fd://NUMBER or fd://NAME, a socket that was passed in. May be "
+        "given several times. [default: the sockets that systemd has passed, or 127.0.0.1:8000]",
     )
     timeout: float = setting(
         30.0,
@@ -232,6 +241,35 @@ class Settings:
         "--factory",
         is_flag=True,
         help="APP is a function that returns the app.",
+    )
+    backlog: int = setting(
+        2048,
+        "--backlog",
+        type=click.IntRange(1, (1 << 31) - 1),
+        help="How many connections may wait to be accepted, for each address; the system may cap "
+        "it (Linux: net.core.somaxconn). A socket that was passed in keeps its own.",
+    )
+    reuse_port: bool = setting(
+        False,
+        "--reuse-port",
+        is_flag=True,
+        help="Let other processes of the same user listen on the same port (SO_REUSEPORT).",
+    )
+    unix_mode: Mode = setting(  # noqa: RUF009  # it does not change
+        Mode(0o666),
+        "--unix-mode",
+        type=str,
+        callback=_one(parse_mode),
+        metavar="MODE",
+        help="Permissions of the files of Unix sockets, in octal; who may write may connect.",
+    )
+    unix_owner: Owner | None = setting(  # noqa: RUF009  # nor does this
+        None,
+        "--unix-owner",
+        type=str,
+        callback=_one(parse_owner),
+        metavar="USER[:GROUP]",
+        help="Owner of the files of Unix sockets. [default: the user who starts forkserve]",
     )
 
 

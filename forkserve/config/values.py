@@ -54,3 +54,17 @@ def parse_path(text: str) -> str:
     if not text.startswith("/") or any(c.isspace() for c in text):
         raise ValueError(f'"{text}" is not a path; write for example "/health".')
     return text
+
+
+class Mode(int):
+    """The permissions of a file. ``str()`` gives them as chmod(1) takes them."""
+
+    def __str__(self) -> str:
+        return f"{self:o}"
+
+
+def parse_mode(text: str) -> Mode:
+    """Read octal digits. Raises ValueError with a sentence for the user."""
+    if not re.fullmatch(r"[0-7]{3}|0[0-7]{3}", text.strip()):
+        raise ValueError(f'"{text}" are no permissions in octal; write for example "660".')
+    return Mode(text, 8)
