@@ -36,14 +36,14 @@ from forkserve.channel import (
     Trouble,
     Unfit,
 )
+from forkserve.config.bind import BindError
 from forkserve.config.contradictions import contradiction
 from forkserve.config.settings import Settings
-from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
 from forkserve.master.kernel import Death, Kernel, Posix
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master.listeners import Listener, listen
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
@@ -71,12 +71,20 @@ def run(settings: Settings) -> int:
         logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
         return 2
     try:
-        listeners = open_listeners(settings.bind)
+        listeners = listen(settings)
     except BindError as exc:
         logbook.to_stderr(str(exc))
         return 1
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        return _serve(settings, policy_of(settings, can_adopt), listeners)
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _serve(settings: Settings, policy: Policy, listeners: list[Listener]) -> int:
+    try:
+        master = Master(settings, policy, listeners, Posix())
     except OSError as exc:
         logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
         return 1
@@ -434,8 +442,7 @@ class Master:
     def _close_listeners(self, action: do.CloseListeners) -> None:
         # The queue is for the workers that leave now, and must end some time.
         for listener in self._listeners:
-            turn_away(listener.socket)
-            listener.socket.close()
+            listener.close()
         for worker in self._family.workers.values():
             worker.channel.offer(LastCall())
 

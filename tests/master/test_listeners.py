@@ -12,10 +12,10 @@ from time import monotonic
 
 import pytest
 
-from forkserve.config.bind import Bind
+from forkserve.config.bind import Bind, BindError
 from forkserve.last_call import turn_away
-from forkserve.master import listeners
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master import holders, tcp_sockets
+from forkserve.master.listeners import Listener, open_listeners
 
 LOCAL = "127.0.0.1"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the holder is read from /proc")
@@ -172,7 +172,7 @@ def test_the_same_address_twice() -> None:
 
 
 def test_in_use_by_one_that_cannot_be_seen(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_listdir", lambda path: [])
+    monkeypatch.setattr(holders, "_listdir", lambda path: [])
     assert f"127.0.0.1:{taken} is already in use by another process;" in refusal(Bind(LOCAL, taken))
 
 
@@ -180,7 +180,7 @@ def test_in_use_by_one_that_cannot_be_seen(taken: int, monkeypatch: pytest.Monke
 def test_a_listener_elsewhere_on_the_port_is_not_blamed(taken: int) -> None:
     with opened(Bind("127.0.0.2", taken)):
         pass
-    found = listeners._conflicting_inodes(ip_address("127.0.0.2"), taken)
+    found = holders._conflicting_inodes(ip_address("127.0.0.2"), taken)
     assert not list(found)
 
 
@@ -196,7 +196,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(listeners, "_listen", refuse)
+    monkeypatch.setattr(tcp_sockets, "_listen", refuse)
     message = refusal(Bind(LOCAL, 80))
     assert message.startswith("127.0.0.1:80 may not be listened on by this user; ")
 
