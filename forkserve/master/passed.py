@@ -6,6 +6,7 @@ descriptors 3, 4, ... and says how many and for whom in the environment (sd_list
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import MutableMapping, Sequence
@@ -75,7 +76,8 @@ class Passed:
         """Close those that are not listened on, and say so."""
         unused = sorted(self._names.keys() - used)
         for fd in unused:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # more were promised than there are
+                os.close(fd)
         if unused:
             log.warning(
                 "not used, since --bind says where to listen: %s, passed by the service manager; "

@@ -106,6 +106,8 @@ class Acceptor:
                 taken = sum([self._accept_one(listener) for listener in self._listeners])
                 if not (taken or more or self._starved):
                     return
+                if not taken:
+                    self._opened.clear()  # the gate is open, but there is nobody
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), WINDOW)
 

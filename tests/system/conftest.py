@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app") -> Server:
-        servers.append(Server(folder, *options, app=app))
+    def start_one(*options: str, **how: Any) -> Server:
+        servers.append(Server(folder, *options, **how))
         return servers[-1]
 
     yield start_one

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -46,11 +46,21 @@ async def app(scope, receive, send):
 class Server:
     """A running ``forkserve`` and its log."""
 
-    def __init__(self, folder: Path, *options: str, app: str = "app:app") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        app: str = "app:app",
+        bind: Sequence[str] = ("127.0.0.1:0",),
+        under: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """``under``: a command that starts forkserve, and its own options."""
         self.folder = folder
+        binds = [word for address in bind for word in ("-b", address)]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
+            [*under, sys.executable, "-m", "forkserve", *binds, *options, app],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
@@ -58,6 +68,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self.lines: list[str] = []
         self._news = threading.Condition()
