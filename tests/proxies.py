@@ -28,7 +28,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream app {{ server 127.0.0.1:{upstream}; keepalive 16; }}
+    upstream app {{ server {upstream}; keepalive 16; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -53,7 +53,7 @@ frontend front
     default_backend app
 backend app
     http-reuse always
-    server app 127.0.0.1:{upstream}
+    server app {upstream}
 """
 
 CONFIGS = {"nginx": NGINX, "haproxy": HAPROXY}
@@ -61,12 +61,13 @@ COMMANDS = {"nginx": "nginx -p {folder} -c {file} -e stderr", "haproxy": "haprox
 
 
 @contextlib.contextmanager
-def proxy(name: str, folder: Path, upstream: int) -> Iterator[int]:
-    """Runs the proxy in front of ``upstream``, with its files in ``folder``; the port that it
-    listens on."""
+def proxy(name: str, folder: Path, upstream: int | str) -> Iterator[int]:
+    """Runs the proxy in front of ``upstream``, a port or an address as it is written there,
+    with its files in ``folder``; the port that it listens on."""
     port = free_port()
     file = folder / f"{name}.conf"
-    file.write_text(CONFIGS[name].format(folder=folder, upstream=upstream, port=port))
+    address = f"127.0.0.1:{upstream}" if isinstance(upstream, int) else upstream
+    file.write_text(CONFIGS[name].format(folder=folder, upstream=address, port=port))
     command = COMMANDS[name].format(folder=folder, file=file).split()
     with (
         open(folder / f"{name}.log", "wb") as log,

@@ -158,6 +158,15 @@ def logging_config() -> Kind:
     return Kind(lambda v: v if isinstance(v, Mapping) else path.read(v), path.metavar)
 
 
+def octal(metavar: str, parse: Callable[[str], int]) -> Kind:
+    """Permissions, or a mask of them: text is octal, a number is what it is."""
+    return Kind(
+        lambda v: parse(f"{v:03o}" if isinstance(v, int) else str(v)),
+        metavar,
+        lambda value: f"{value:03o}",
+    )
+
+
 def many(kind: Kind, split: str = "") -> Kind:
     """Several of ``kind``. ``split`` is what may stand between them in one text.
 

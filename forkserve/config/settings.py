@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
-from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.bind import AnyBind, parse_bind
 from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
@@ -22,15 +22,19 @@ from forkserve.config.kinds import (
     logging_config,
     many,
     named,
+    octal,
     seconds,
     size,
     switch,
     text,
     whole,
 )
+from forkserve.config.owner import Owner, parse_owner
 from forkserve.config.values import (
+    Mode,
     parse_app,
     parse_function,
+    parse_mode,
     parse_name,
     parse_path,
     parse_umask,
@@ -146,17 +150,51 @@ class Settings:
         group=Group.APP,
         help="Set in the environment before the app is imported. May be given several times.",
     )
-    """0: as many as there are CPUs to be used (``values.AUTO``)."""
-
-    bind: tuple[Bind, ...] = setting(
-        (Bind("127.0.0.1", 8000),),
+    bind: tuple[AnyBind, ...] = setting(
+        (),
         "-b",
         "--bind",
-        kind=many(text("HOST:PORT", parse_bind), split=","),
+        kind=many(text("ADDRESS", parse_bind), split=","),
         group=Group.SOCKETS,
         fixed=True,
-        help="Address to listen on: HOST:PORT, :PORT (every IPv4 interface), [IPV6]:PORT; port 0 "
-        "takes a free one. May be given several times.",
+        help="Where to listen: HOST:PORT, :PORT (every IPv4 interface), [IPV6]:PORT; port 0 takes "
+        "a free one; unix:PATH; fd://NUMBER or fd://NAME, a socket that was passed in. May be "
+        "given several times.",
+        otherwise="the sockets that systemd has passed, or 127.0.0.1:8000",
+    )
+    backlog: int = setting(
+        2048,
+        "--backlog",
+        kind=whole(1, (1 << 31) - 1),
+        group=Group.SOCKETS,
+        fixed=True,
+        help="How many connections may wait to be accepted, for each address; the system may cap "
+        "it (Linux: net.core.somaxconn). A socket that was passed in keeps its own.",
+    )
+    reuse_port: bool = setting(
+        False,
+        "--reuse-port",
+        kind=switch(),
+        group=Group.SOCKETS,
+        fixed=True,
+        help="Let other processes of the same user listen on the same port (SO_REUSEPORT).",
+    )
+    unix_mode: Mode = setting(  # noqa: RUF009  # it does not change
+        Mode(0o666),
+        "--unix-mode",
+        kind=octal("MODE", parse_mode),
+        group=Group.SOCKETS,
+        fixed=True,
+        help="Permissions of the files of Unix sockets, in octal; who may write may connect.",
+    )
+    unix_owner: Owner | None = setting(  # noqa: RUF009  # nor does this
+        None,
+        "--unix-owner",
+        kind=text("USER[:GROUP]", parse_owner),
+        group=Group.SOCKETS,
+        fixed=True,
+        help="Owner of the files of Unix sockets.",
+        otherwise="the user who starts forkserve",
     )
     workers: int = setting(
         1,
@@ -437,11 +475,7 @@ class Settings:
         None,
         "-m",
         "--umask",
-        kind=Kind(
-            lambda v: parse_umask(f"{v:o}" if isinstance(v, int) else str(v)),
-            "OCTAL",
-            lambda mask: f"{mask:03o}",
-        ),
+        kind=octal("OCTAL", parse_umask),
         group=Group.PEOPLE,
         fixed=True,
         help="Which permissions new files do not get, such as 027.",

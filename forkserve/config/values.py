@@ -106,3 +106,17 @@ def parse_name(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError(f'{text!r} is not a name; write for example "shop".')
     return text
+
+
+class Mode(int):
+    """The permissions of a file. ``str()`` gives them as chmod(1) takes them."""
+
+    def __str__(self) -> str:
+        return f"{self:o}"
+
+
+def parse_mode(text: str) -> Mode:
+    """Read octal digits. Raises ValueError with a sentence for the user."""
+    if not re.fullmatch(r"[0-7]{3}|0[0-7]{3}", text.strip()):
+        raise ValueError(f'"{text}" are no permissions in octal; write for example "660".')
+    return Mode(text, 8)

@@ -41,11 +41,11 @@ from forkserve.channel import (
     Trouble,
     Unfit,
 )
+from forkserve.config.bind import BindError
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
 from forkserve.config.values import AUTO
 from forkserve.hooks.views import Worker
-from forkserve.last_call import turn_away
 from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
 from forkserve.master import logbook
 from forkserve.master.capacity import Cpus, Room
@@ -61,7 +61,7 @@ from forkserve.master.family import (
 )
 from forkserve.master.hooks import HookCalls, Means
 from forkserve.master.kernel import Death, Kernel, Posix
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master.listeners import Listener, listen
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.notify import ServiceManager
 from forkserve.master.oom import OomEvidence
@@ -116,9 +116,15 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
     for note in reading.notes:
         logbook.log.warning("%s", note)
     try:
-        listeners = open_listeners(settings.bind)
+        listeners = listen(settings)
+    except BindError as exc:
+        logbook.to_stderr(str(exc))
+        return 1
+    try:
         pidfile = PidFile.claim(settings.pid) if settings.pid is not None else None
-    except (BindError, PidFileError) as exc:
+    except PidFileError as exc:
+        for listener in listeners:
+            listener.close()
         logbook.to_stderr(str(exc))
         return 1
     try:
@@ -126,6 +132,8 @@ def run(reading: Reading, reread: Reread | None = None) -> int:
         found = Surroundings(listeners, Posix(), log_files, cgroups, place)
         return _serve(settings, policy, found, reread)
     finally:
+        for listener in listeners:
+            listener.close()
         if pidfile:
             pidfile.remove()
 
@@ -702,8 +710,7 @@ class Master:
     def _close_listeners(self, action: do.CloseListeners) -> None:
         # The queue is for the workers that leave now, and must end some time.
         for listener in self._listeners:
-            turn_away(listener.socket)
-            listener.socket.close()
+            listener.close()
         for worker in self._family.workers.values():
             worker.channel.offer(LastCall())
 

@@ -63,6 +63,8 @@ class Acceptor:
         self._gate = Gate(monotonic(), may_widen=not limited)
         self._full = False
         self._closed = False
+        self._emptying = False
+        """It looks by itself whether somebody waits."""
         self._opened = asyncio.Event()
         self._wakes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -93,6 +95,9 @@ class Acceptor:
         ``time.monotonic()``. ``more_comes`` says whether there is somebody who still
         puts something into a queue.
         """
+        # What has been shut for new clients would wake us without end.
+        self._emptying = True
+        self._watch.pause()
         while not self._closed and monotonic() < until:
             self._opened.clear()
             more = more_comes()  # before the look, or what comes between the two is missed
@@ -101,8 +106,14 @@ class Acceptor:
                 taken = sum([self._accept_one(listener) for listener in self._listeners])
                 if not (taken or more or self._starved):
                     return
+                if not taken:
+                    self._opened.clear()  # the gate is open, but there is nobody
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), WINDOW)
+
+    def leave(self, listeners: Sequence[socket.socket]) -> None:
+        """Take nothing more from these; after :meth:`empty_the_queue`."""
+        self._listeners = [one for one in self._listeners if one not in listeners]
 
     def full(self, full: bool) -> None:
         """The worker is at its limit of requests in flight, or no longer."""
@@ -210,7 +221,8 @@ class Acceptor:
 
     def _open(self) -> None:
         if self._may_accept():
-            self._watch.resume()
+            if not self._emptying:
+                self._watch.resume()
             self._opened.set()
 
     def _first_request(self, protocol: Any) -> None:

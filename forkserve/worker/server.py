@@ -63,6 +63,10 @@ connected, however short the keep-alive time is."""
 HANDING_OUT = 0.5
 """Seconds that the last workers wait for what a switchboard still holds."""
 
+FOR_THE_BORROWED = 1.0
+"""Seconds in which the last workers still serve who waits at a socket that was passed in. Who
+comes later waits for the service to be started again, if somebody else holds the socket."""
+
 FOR_EVERYBODY = 0.25
 """Seconds in which the master says that the service stops, if the signal that we got has gone
 to everybody: service managers do that (systemd.kill(5), KillMode=control-group)."""
@@ -282,13 +286,7 @@ class WorkerServer(uvicorn.Server):
         if not (self._ordered or self._last_call.is_set()):
             await _first_of(min(FOR_EVERYBODY, settings.graceful_timeout), self._last_call)
         if self._acceptor is not None and self._last_call.is_set():
-            for sock in sockets or []:
-                turn_away(sock)  # a master that was killed has not done it
-            handed_out_by = monotonic() + HANDING_OUT
-            await self._acceptor.empty_the_queue(
-                deadline,
-                lambda: monotonic() < handed_out_by and self._switchboard_hands_out(),
-            )
+            await self._empty_the_queue(self._acceptor, sockets or [], deadline)
         self._stop_accepting(sockets or [])
         self._close_websockets()
         patience = max(settings.keep_alive, FIRST_WORD)
@@ -297,6 +295,24 @@ class WorkerServer(uvicorn.Server):
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
         await super().shutdown(sockets)
+
+    async def _empty_the_queue(
+        self, acceptor: Acceptor, sockets: list[socket.socket], deadline: float
+    ) -> None:
+        """Serve who waits for a connection: nobody comes after us."""
+        # A master that was killed has not done it.
+        borrowed = [sock for sock in sockets if not turn_away(sock)]
+        handed_out_by = monotonic() + HANDING_OUT
+
+        def more_comes() -> bool:
+            return monotonic() < handed_out_by and self._switchboard_hands_out()
+
+        if borrowed:
+            # New clients still come there, so the queue may never be empty.
+            soon = min(deadline, monotonic() + FOR_THE_BORROWED)
+            await acceptor.empty_the_queue(soon, more_comes)
+            acceptor.leave(borrowed)
+        await acceptor.empty_the_queue(deadline, more_comes)
 
     def _switchboard_hands_out(self) -> bool:
         return self._parking is not None and self._parking.hands_out(monotonic())
@@ -349,6 +365,8 @@ class WorkerServer(uvicorn.Server):
         # A signal handler and not the loop's, since it runs in a blocked loop too.
         if lifeline.is_orphan(self._job.master_pid):
             self._make_sure_it_ends()
+            for sock in self._job.sockets:
+                turn_away(sock)  # so that a restart finds a Unix socket's path free
         if not self._loop.is_closed():  # else there is nothing left of us but the last hook
             self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from forkserve.config.bind import Bind, parse_bind
+from forkserve.config.bind import AnyBind, Bind, InheritedBind, UnixBind, parse_bind
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,32 @@ def test_reads_and_shows(text: str, host: str, port: int, shown: str) -> None:
     assert bind == Bind(host, port)
     assert str(bind) == shown
     assert parse_bind(shown) == bind
+
+
+@pytest.mark.parametrize(
+    ("text", "meant", "shown"),
+    [
+        ("unix:/run/app.sock", UnixBind("/run/app.sock"), "unix:/run/app.sock"),
+        ("unix:app.sock", UnixBind("app.sock"), "unix:app.sock"),
+        ("unix:a:b c", UnixBind("a:b c"), "unix:a:b c"),
+        ("unix:///run/app.sock", UnixBind("/run/app.sock"), "unix:/run/app.sock"),
+        ("unix:@forkserve/a", UnixBind("@forkserve/a"), "unix:@forkserve/a"),
+        ("fd://3", InheritedBind("3"), "fd://3"),
+        ("fd://web.socket", InheritedBind("web.socket"), "fd://web.socket"),
+    ],
+)
+def test_reads_sockets_of_other_kinds(text: str, meant: AnyBind, shown: str) -> None:
+    bind = parse_bind(text)
+    assert bind == meant
+    assert str(bind) == shown
+    assert parse_bind(shown) == bind
+
+
+def test_what_kind_of_name_it_is() -> None:
+    assert UnixBind("@a").abstract
+    assert not UnixBind("a@").abstract
+    assert InheritedBind("3").descriptor == 3
+    assert InheritedBind("web").descriptor is None
 
 
 @pytest.mark.parametrize(
@@ -54,8 +80,14 @@ def test_reads_and_shows(text: str, host: str, port: int, shown: str) -> None:
         ("[::1:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
         ("[127.0.0.1]:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
         ("[]:8000", "no IPv6 address in brackets", '"[::1]:8000"'),
-        ("unix:/run/app.sock", "not supported yet", '"127.0.0.1:8000"'),
-        ("fd://3", "not supported yet", '"127.0.0.1:8000"'),
+        ("unix:", "has no path", '"unix:/run/app.sock"'),
+        ("unix:@", "has no path", '"unix:/run/app.sock"'),
+        ("unix:/run/", "is a directory", '"unix:/run/app.sock"'),
+        ("unix:a\0b", "null byte", "leave it out"),
+        ("fd://", "no number or name", '"fd://3"'),
+        ("fd://-1 2", "neither a number nor a name", '"fd://web"'),
+        ("fd://a:b", "neither a number nor a name", '"fd://web"'),
+        ("fd://" + "9" * 5000, "is no descriptor", '"fd://3"'),
         ("http://localhost:8000", "is a URL", '"127.0.0.1:8000"'),
     ],
     ids=lambda text: text[:24],

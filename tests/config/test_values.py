@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
+
 import pytest
 
+from forkserve.config.owner import UNCHANGED, parse_owner
 from forkserve.config.values import (
     AUTO,
     filled_in,
     parse_function,
+    parse_mode,
     parse_name,
     parse_path,
     parse_size,
@@ -101,3 +107,38 @@ def test_a_name_is_one_line() -> None:
     for text in ("", "a\nb", "\x1b[31m"):
         with pytest.raises(ValueError, match="is not a name"):
             parse_name(text)
+
+
+def test_permissions() -> None:
+    assert parse_mode("660") == parse_mode("0660") == 0o660
+    assert str(parse_mode("0600")) == "600"
+    for text in ("", "66", "668", "4755", "rw-", "0o660", "-660"):
+        with pytest.raises(ValueError, match="are no permissions in octal"):
+            parse_mode(text)
+
+
+def test_owners() -> None:
+    me, mine = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    both = parse_owner(f"{me}:{mine}")
+    assert (both.uid, both.gid, str(both)) == (os.getuid(), os.getgid(), f"{me}:{mine}")
+    assert (parse_owner(me).uid, parse_owner(me).gid) == (os.getuid(), UNCHANGED)
+    assert (parse_owner(f":{mine}").uid, parse_owner(f":{mine}").gid) == (UNCHANGED, os.getgid())
+    assert (parse_owner("7:8").uid, parse_owner("7:8").gid) == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", r"is not USER\[:GROUP\]"),
+        (":", r"is not USER\[:GROUP\]"),
+        ("root:", r"is not USER\[:GROUP\]"),
+        ("no such", "is no user of this system"),
+        (":no such", "is no group of this system"),
+        ("4294967295", "is no user of this system"),
+        ("9" * 5000, "is no user of this system"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_who_is_nobody_owns_nothing(text: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        parse_owner(text)

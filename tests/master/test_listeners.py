@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from forkserve.config.bind import Bind
+from forkserve.config.bind import Bind, BindError, UnixBind
+from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
-from forkserve.master import listeners
-from forkserve.master.listeners import BindError, Listener, open_listeners
+from forkserve.master import holders, tcp_sockets
+from forkserve.master.listeners import Listener, Terms, listen, open_listeners
 
 LOCAL = "127.0.0.1"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the holder is read from /proc")
@@ -172,7 +174,7 @@ def test_the_same_address_twice() -> None:
 
 
 def test_in_use_by_one_that_cannot_be_seen(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_listdir", lambda path: [])
+    monkeypatch.setattr(holders, "_listdir", lambda path: [])
     assert f"127.0.0.1:{taken} is already in use by another process;" in refusal(Bind(LOCAL, taken))
 
 
@@ -180,7 +182,7 @@ def test_in_use_by_one_that_cannot_be_seen(taken: int, monkeypatch: pytest.Monke
 def test_a_listener_elsewhere_on_the_port_is_not_blamed(taken: int) -> None:
     with opened(Bind("127.0.0.2", taken)):
         pass
-    found = listeners._conflicting_inodes(ip_address("127.0.0.2"), taken)
+    found = holders._conflicting_inodes(ip_address("127.0.0.2"), taken)
     assert not list(found)
 
 
@@ -196,7 +198,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(listeners, "_listen", refuse)
+    monkeypatch.setattr(tcp_sockets, "_listen", refuse)
     message = refusal(Bind(LOCAL, 80))
     assert message.startswith("127.0.0.1:80 may not be listened on by this user; ")
 
@@ -228,3 +230,58 @@ def test_who_is_turned_away_does_not_get_into_the_queue_and_who_is_in_it_stays()
             assert early.recv(5) == b"hello"
         with pytest.raises(BlockingIOError):
             listener.socket.accept()
+
+
+# -- what else there is to say ------------------------------------------------------------
+
+
+def test_with_reuse_port_others_may_listen_too() -> None:
+    (first,) = open_listeners([Bind(LOCAL, 0)], Terms(reuse_port=True))
+    bind = Bind(LOCAL, first.socket.getsockname()[1])
+    with contextlib.closing(first):
+        with pytest.raises(BindError, match="is already in use by"):
+            open_listeners([bind])
+        (second,) = open_listeners([bind], Terms(reuse_port=True))
+        second.close()
+
+
+def test_one_that_does_not_share_its_port(taken: int) -> None:
+    with pytest.raises(BindError, match="to share it, that has to say --reuse-port too"):
+        open_listeners([Bind(LOCAL, taken)], Terms(reuse_port=True))
+
+
+def test_several_kinds_at_once_and_all_closed_if_one_fails(tmp_path: Path, taken: int) -> None:
+    path = tmp_path / "app.sock"
+    found = open_listeners([Bind(LOCAL, 0), UnixBind(str(path)), Bind("localhost", 0)])
+    assert [ln.url.partition(":")[0] for ln in found] == ["http", "unix", "http"]
+    for listener in found:
+        listener.close()
+    before = open_descriptors()
+    with pytest.raises(BindError):
+        open_listeners([UnixBind(str(path)), Bind(LOCAL, taken)])
+    assert open_descriptors() == before
+    assert not path.exists()
+
+
+@linux_only
+def test_a_backlog_that_the_system_caps_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with open("/proc/sys/net/core/somaxconn") as file:
+        cap = int(file.read())
+    for backlog, lines in ((cap, 0), (cap + 1, 1)):
+        (listener,) = listen(Settings("app:app", bind=(Bind(LOCAL, 0),), backlog=backlog))
+        listener.close()
+        assert len(caplog.messages) == lines
+    assert caplog.messages[0].startswith(
+        f"up to {cap} connections may wait to be accepted, for each address, and not {cap + 1} as "
+    )
+
+
+@linux_only
+def test_the_backlog_is_what_was_asked_for() -> None:
+    (listener,) = open_listeners([Bind(LOCAL, 0)], Terms(backlog=3))
+    with contextlib.closing(listener), contextlib.ExitStack() as clients:
+        address = listener.socket.getsockname()
+        for _ in range(4):  # one more than it says: listen(2) compares with ">"
+            clients.enter_context(socket.create_connection(address, timeout=5))
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.3)

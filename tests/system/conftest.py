@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import DEVNULL
+from typing import Any
 
 import pytest
 
@@ -23,13 +23,8 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(
-        *options: str,
-        app: str = "app:app",
-        stdout: int = DEVNULL,
-        under: Sequence[str] = (),
-    ) -> Server:
-        servers.append(Server(folder, *options, app=app, stdout=stdout, under=under))
+    def start_one(*options: str, **how: Any) -> Server:
+        servers.append(Server(folder, *options, **how))
         return servers[-1]
 
     yield start_one

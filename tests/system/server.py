@@ -53,12 +53,15 @@ class Server:
         *options: str,
         app: str = "app:app",
         stdout: int = subprocess.DEVNULL,
+        bind: Sequence[str] = ("127.0.0.1:0",),
         under: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.folder = folder
+        binds = [word for address in bind for word in ("-b", address)]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [*under, sys.executable, "-m", "forkserve", "-b", "127.0.0.1:0", *options, app],
+            [*under, sys.executable, "-m", "forkserve", *binds, *options, app],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdin=subprocess.DEVNULL,
@@ -66,6 +69,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self.lines: list[str] = []
         self._news = threading.Condition()

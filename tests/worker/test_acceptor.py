@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from forkserve.last_call import turn_away
 from forkserve.worker import watch as watch_module
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.heads import Heads, guarded
@@ -329,3 +330,60 @@ def test_a_connection_that_was_reset_in_the_queue_harms_nobody(run: Run) -> None
             taking.close()
 
     run(main())
+
+
+def test_at_the_end_it_looks_by_itself_and_leaves_what_others_hold(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path
+) -> None:
+    async def story() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+            listener.listen()
+            acceptor = _accept(listener)
+            waits = asyncio.create_task(_ask_unix(tmp_path / "s"))
+            await acceptor.empty_the_queue(monotonic() + 0.5, lambda: not waits.done())
+            assert b"200 OK" in await waits
+            acceptor.leave([listener])
+            left = asyncio.create_task(_ask_unix(tmp_path / "s"))
+            await acceptor.empty_the_queue(monotonic() + 0.1, lambda: True)
+            acceptor.close()
+            assert not left.done()
+            # It waits for whoever listens there next.
+            next_one = _accept(listener)
+            assert b"200 OK" in await left
+            next_one.close()
+
+    run(story())
+
+
+async def _ask_unix(path: Path) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(REQUEST)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_a_socket_that_is_shut_for_clients_does_not_wake_it_without_end(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path
+) -> None:
+    async def story() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+            listener.listen()
+            acceptor = _accept(listener)
+            await acceptor.empty_the_queue(monotonic() + 0.01, lambda: True)  # it watches by now
+            looks = 0
+
+            def more() -> bool:
+                nonlocal looks
+                looks += 1
+                return True
+
+            turn_away(listener)
+            await acceptor.empty_the_queue(monotonic() + 0.2, more)
+            # One each few milliseconds; else it is thousands.
+            assert looks < 100
+            acceptor.close()
+
+    run(story())
