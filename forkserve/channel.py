@@ -86,6 +86,16 @@ class Encrypted(Message):
     """The worker's connections are, so none of them can be parked."""
 
 
+# From the new master of an upgrade, to the old one. Also BootFailed and BootExtended.
+
+
+@dataclass(frozen=True, slots=True)
+class CanTakeOver(Message):
+    """All workers of the new master are ready. ``switchboard``: it has one (1) or none (0)."""
+
+    switchboard: int
+
+
 # From a switchboard.
 
 
@@ -148,6 +158,17 @@ class Drain(Message):
 class LastCall(Message):
     """Nobody will accept after you: what waits in the listen queue is yours to answer. To a
     switchboard: give the workers what you hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn(Message):
+    """To a switchboard: give all that you hold, and what still comes, to the switchboard of
+    the new master. The way to it comes along."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver(Message):
+    """To the new master of an upgrade: the service is yours."""
 
 
 _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}

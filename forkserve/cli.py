@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ import click
 
 from forkserve import __version__
 from forkserve.config.settings import Settings, option_fields
+from forkserve.master.inheritance import Inheritance
+from forkserve.master.origin import Origin
 
 
 def _check_app(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -48,7 +51,10 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     help="Import the app, report like `forkserve check`, and do not serve.",
 )
 @click.version_option(__version__, prog_name="forkserve")
-def serve(check_config: bool, **values: Any) -> None:
+@click.pass_obj
+def serve(
+    beginning: tuple[Origin, Inheritance | None] | None, /, check_config: bool, **values: Any
+) -> None:
     """Serve the ASGI app APP (module:attribute) from several worker processes.
 
     `forkserve check APP` says whether an app can be served and shared, and what it takes.
@@ -58,6 +64,7 @@ def serve(check_config: bool, **values: Any) -> None:
       TERM  stop gracefully          HUP   load the code anew, gracefully
       INT   stop; twice: at once     TTIN  one worker more
       QUIT  stop at once             TTOU  one worker fewer
+      USR2  replace the master itself, gracefully: by what is installed now
     """
     settings = Settings(**values)
     if check_config:
@@ -69,7 +76,7 @@ def serve(check_config: bool, **values: Any) -> None:
     # Only here: --help and a wrong option need nothing of it.
     from forkserve.master.main import run
 
-    sys.exit(run(settings))
+    sys.exit(run(settings, *(beginning or ())))
 
 
 @click.command(context_settings=_CONTEXT)
@@ -96,4 +103,6 @@ def main() -> None:
     if sys.argv[1:2] == ["check"]:
         check(sys.argv[2:], prog_name="forkserve check")
     else:
-        serve(prog_name="forkserve")
+        # Before anything else can change the environment.
+        inheritance = Inheritance.take(os.environ)
+        serve(prog_name="forkserve", obj=(Origin.of_this_process(), inheritance))

@@ -12,17 +12,19 @@ from typing import NoReturn
 
 from forkserve.channel import Channel, Spawn
 from forkserve.config.settings import Settings
-from forkserve.master.family import SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.master.family import MasterChild, SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.master.inheritance import Bequest
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
+from forkserve.master.origin import Origin
 from forkserve.scoreboard import Row, Scoreboard
-from forkserve.supervisor.actions import Fork, ForkSwitchboard, ForkTemplate
-from forkserve.switchboard.queues import Exchange
+from forkserve.supervisor.actions import Fork, ForkMaster, ForkSwitchboard, ForkTemplate
+from forkserve.switchboard.queues import Exchange, Queue
 from forkserve.worker import birth
 
 
 class Nursery:
-    """Makes workers, templates and switchboards."""
+    """Makes workers, templates, switchboards and, in an upgrade, the next master."""
 
     def __init__(
         self,
@@ -76,6 +78,20 @@ class Nursery:
         with self._ends() as (ours, theirs, last_words):
             pid = self._kernel.fork(self._switchboard_life(self._exchange, theirs, last_words))
         return SwitchboardChild(wanted.switchboard_id, 0, pid, ours, last_words)
+
+    def fork_master(self, wanted: ForkMaster, origin: Origin) -> MasterChild:
+        """A new master, which is started like this one was, and gets its listeners."""
+        with self._ends() as (ours, theirs, last_words):
+            inbox = Queue.make() if self._exchange else None
+            try:
+                sockets = [listener.socket for listener in self._listeners]
+                bequest = Bequest(theirs, sockets, inbox)
+                pid = self._kernel.fork(partial(bequest.live, origin, os.getpid()))
+            except OSError:
+                if inbox is not None:
+                    inbox.close()
+                raise
+        return MasterChild(wanted.successor_id, 0, pid, ours, last_words, inbox)
 
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from forkserve.channel import Channel
 from forkserve.scoreboard import Row
+from forkserve.switchboard.queues import Queue
 
 LONGEST_STACK = 32 * 1024
 """Bytes of a stack dump that go into the log."""
@@ -66,6 +67,19 @@ class SwitchboardChild(Child):
     """The master's end of a switchboard. It belongs to no generation."""
 
 
+@dataclass(slots=True)
+class MasterChild(Child):
+    """The old master's end of the new one."""
+
+    inbox: Queue | None
+    """Where its switchboard takes connections from."""
+
+    def close(self) -> None:
+        if self.inbox is not None:
+            self.inbox.close()
+        Child.close(self)
+
+
 class Family:
     """Everybody who is not buried yet."""
 
@@ -73,6 +87,7 @@ class Family:
         self.workers: dict[int, WorkerChild] = {}
         self.templates: dict[int, TemplateChild] = {}
         self.switchboards: dict[int, SwitchboardChild] = {}
+        self.masters: dict[int, MasterChild] = {}
         self._strangers: dict[int, int] = {}
 
     def holds(self, child: Child) -> bool:
@@ -85,6 +100,7 @@ class Family:
         yield from self.workers.values()
         yield from self.templates.values()
         yield from self.switchboards.values()
+        yield from self.masters.values()
 
     def unborn(self, template: int | None = None) -> list[WorkerChild]:
         """Workers whose pid nobody has said yet: all, or those asked of one template."""

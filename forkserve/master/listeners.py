@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TypeAlias
 
 from forkserve.config.bind import Bind
+from forkserve.master.estate import Estate
 
 LONGEST_SEARCH = 0.2
 """Seconds. The name of an address's holder is worth no longer wait."""
@@ -46,23 +47,32 @@ class _Target:
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
 
-def open_listeners(binds: Sequence[Bind], backlog: int = 2048) -> list[Listener]:
+def open_listeners(
+    binds: Sequence[Bind], backlog: int = 2048, inherited: Sequence[_Socket] = ()
+) -> list[Listener]:
     """Listen on every address, in order.
 
     ``backlog`` is how many connections may wait to be accepted, per socket; the system
-    may cap it (Linux: net.core.somaxconn). Raises BindError if any address fails; then
-    none is left open.
+    may cap it (Linux: net.core.somaxconn). ``inherited``: sockets of the master before this
+    one, which are taken over where they fit, and closed where they are not wanted. Raises
+    BindError if any address fails; then none is left open.
     """
     targets = [_resolve(bind) for bind in binds]
     ipv4_ports = {t.bind.port for t in targets if t.family == socket.AF_INET and t.bind.port}
     listeners: list[Listener] = []
+    estate = Estate(inherited)
     try:
         for target in targets:
-            listeners.append(_open(target, backlog, v6only=target.bind.port in ipv4_ports))
+            if found := estate.claim(target.family, target.sockaddr):
+                listeners.append(_take_over(found, target, backlog))
+            else:
+                listeners.append(_open(target, backlog, v6only=target.bind.port in ipv4_ports))
     except BaseException:
         for listener in listeners:
             listener.socket.close()
         raise
+    finally:
+        estate.close()
     return listeners
 
 
@@ -100,6 +110,13 @@ def _open(target: _Target, backlog: int, *, v6only: bool) -> Listener:
             raise BindError(_sentence(target, exc)) from exc
         raise
     return Listener(sock, url)
+
+
+def _take_over(sock: _Socket, target: _Target, backlog: int) -> Listener:
+    # It listens already: this changes no more than the length of its queue.
+    sock.listen(backlog)
+    sock.setblocking(False)
+    return Listener(sock, f"http://{Bind(target.bind.host, sock.getsockname()[1])}")
 
 
 def _listen(sock: socket.socket, target: _Target, backlog: int, v6only: bool) -> None:

@@ -21,18 +21,21 @@ from time import monotonic
 from forkserve.channel import (
     BootExtended,
     BootFailed,
+    CanTakeOver,
     Drain,
     Encrypted,
     Hello,
     LastCall,
     Leaving,
     Message,
+    PassOn,
     Promote,
     Ready,
     Slow,
     Spawned,
     SpawnFailed,
     Spent,
+    TakeOver,
     Trouble,
     Unfit,
 )
@@ -41,10 +44,19 @@ from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
 from forkserve.master import logbook
 from forkserve.master.children import Nursery, drain_signal
-from forkserve.master.family import Child, Family, SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.master.family import (
+    Child,
+    Family,
+    MasterChild,
+    SwitchboardChild,
+    TemplateChild,
+    WorkerChild,
+)
+from forkserve.master.inheritance import Inheritance
 from forkserve.master.kernel import Death, Kernel, Posix
 from forkserve.master.listeners import BindError, Listener, open_listeners
 from forkserve.master.logbook import Logbook, Person
+from forkserve.master.origin import Origin
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -52,6 +64,7 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.state import Preload
+from forkserve.supervisor.verdicts import LONGEST_EXTENSION
 from forkserve.switchboard.queues import Exchange
 from forkserve.template.twofold import adopt_orphans
 from forkserve.worker.lifeline import STACK_SIGNAL
@@ -60,26 +73,38 @@ LONGEST_WAIT = 3600.0
 """Seconds. Some selectors refuse an endless float."""
 
 
-def run(settings: Settings) -> int:
-    """Serve until stopped. Returns the exit code of the process."""
+def run(
+    settings: Settings, origin: Origin | None = None, inheritance: Inheritance | None = None
+) -> int:
+    """Serve until stopped. Returns the exit code of the process.
+
+    ``origin``: how this process was started, as seen before anything else was done.
+    ``inheritance``: what the master has left that this one is to replace.
+    """
+
+    def refuse(code: int, why: str) -> int:
+        logbook.to_stderr(why)
+        if inheritance is not None:
+            inheritance.tell(why)
+        return code
+
+    origin = origin or Origin.of_this_process()
     logbook.configure(settings.log_level)
     if refusal := contradiction(settings):
-        logbook.to_stderr(refusal)
-        return 2
+        return refuse(2, refusal)
     can_adopt = settings.preload is not False and adopt_orphans()
     if settings.preload and not can_adopt:
-        logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
-        return 2
+        return refuse(2, "--preload needs Linux (a child subreaper, prctl(2)); leave it out")
+    inherited = inheritance.listeners if inheritance else ()
     try:
-        listeners = open_listeners(settings.bind)
+        listeners = open_listeners(settings.bind, inherited=inherited)
     except BindError as exc:
-        logbook.to_stderr(str(exc))
-        return 1
+        return refuse(1, str(exc))
+    policy = policy_of(settings, can_adopt)
     try:
-        master = Master(settings, policy_of(settings, can_adopt), listeners, Posix())
+        master = Master(settings, policy, listeners, Posix(), origin, inheritance)
     except OSError as exc:
-        logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
-        return 1
+        return refuse(1, f"cannot start: {exc.strerror}; see `ulimit -n`")
     return master.run()
 
 
@@ -108,17 +133,28 @@ class Master:
     """Turns what happens into events and performs the supervisor's actions."""
 
     def __init__(
-        self, settings: Settings, policy: Policy, listeners: list[Listener], kernel: Kernel
+        self,
+        settings: Settings,
+        policy: Policy,
+        listeners: list[Listener],
+        kernel: Kernel,
+        origin: Origin,
+        inheritance: Inheritance | None = None,
     ) -> None:
         self._settings = settings
+        self._origin = origin
+        self._predecessor = inheritance
         self._listeners = listeners
         self._kernel = kernel
         self._supervisor = Supervisor(policy)
         self._scoreboard = Scoreboard(policy.slots)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
+        inbox = inheritance.inbox if inheritance else None
         if policy.switchboard:
-            self._exchange = Exchange.make(self._scoreboard.switchboard())
+            self._exchange = Exchange.make(self._scoreboard.switchboard(), inbox)
+        elif inbox is not None:
+            inbox.close()
         self._nursery = Nursery(settings, kernel, self._scoreboard, listeners, self._exchange)
         self._family = Family()
         self._dying: Person | None = None
@@ -140,8 +176,14 @@ class Master:
     def run(self) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
-        self._logbook.opening(self._settings.workers)
-        self._handle(on.Started(monotonic()))
+        before = self._predecessor
+        if before is not None:
+            self._scoreboard.share_the_queue(True)
+            self._selector.register(before.channel, selectors.EVENT_READ, self._hear_predecessor)
+            before.channel.offer(BootExtended(self._patience()))
+        pid = before.master_pid if before else None
+        self._logbook.opening(self._settings.workers, pid)
+        self._handle(on.Started(monotonic(), pid))
         while self._exit_code is None:
             self._turn()
         self._close()
@@ -193,6 +235,8 @@ class Master:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
                 self._handle(on.ReloadRequested(now))
+            case signal.SIGUSR2:
+                self._handle(on.UpgradeRequested(now))
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
@@ -219,6 +263,8 @@ class Master:
             self._on_worker_message(child, message)
         elif isinstance(child, SwitchboardChild):
             self._on_switchboard_message(child, message)
+        elif isinstance(child, MasterChild):
+            self._on_successor_message(child, message)
 
     def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
         now = monotonic()
@@ -269,6 +315,32 @@ class Master:
             case Trouble(what):
                 self._logbook.trouble(self._describe(switchboard), what)
 
+    def _on_successor_message(self, master: MasterChild, message: Message) -> None:
+        now = monotonic()
+        match message:
+            case CanTakeOver(switchboard):
+                self._handle(on.SuccessorReady(now, master.id, bool(switchboard)))
+            case BootExtended(seconds):
+                self._handle(on.SuccessorExtended(now, master.id, seconds))
+            case BootFailed(headline, where, details):
+                failure = on.BootFailure(headline, where, details)
+                self._handle(on.SuccessorFailed(now, master.id, failure))
+
+    def _hear_predecessor(self) -> None:
+        """The master that this one replaces leaves it the service, or has gone."""
+        assert self._predecessor is not None
+        channel = self._predecessor.channel
+        for message in channel.receive():
+            if isinstance(message, TakeOver):
+                self._scoreboard.share_the_queue(False)
+                self._handle(on.TakenOver(monotonic()))
+        if channel.closed:
+            self._selector.unregister(channel)
+            channel.close()
+            self._predecessor = None
+            self._scoreboard.share_the_queue(False)
+            self._handle(on.PredecessorGone(monotonic()))
+
     # -- births and deaths ------------------------------------------------------------
 
     def _asked_of(self, template: TemplateChild, worker_id: int) -> WorkerChild | None:
@@ -316,6 +388,8 @@ class Master:
             self._bury_template(child, on.Exit(death.code), stack)
         elif isinstance(child, SwitchboardChild):
             self._bury_switchboard(child, on.Exit(death.code), stack)
+        elif isinstance(child, MasterChild):
+            self._bury_successor(child, on.Exit(death.code))
         else:
             del self._family.workers[child.id]
             self._let_go_of(child)
@@ -333,6 +407,13 @@ class Master:
         del self._family.switchboards[switchboard.id]
         self._let_go_of(switchboard)
         self._handle(on.SwitchboardExited(monotonic(), switchboard.id, exit, stack))
+
+    def _bury_successor(self, master: MasterChild, exit: on.Exit) -> None:
+        del self._family.masters[master.id]
+        self._let_go_of(master)
+        # Its workers, should any be left, know from their own master that the queue is not theirs.
+        self._scoreboard.share_the_queue(False)
+        self._handle(on.SuccessorExited(monotonic(), master.id, exit))
 
     def _hear_or_settle(self, worker: WorkerChild) -> None:
         self._hear(worker)
@@ -402,6 +483,66 @@ class Master:
         self._events.append(on.SwitchboardForked(monotonic(), board.id, board.pid))
 
     @_perform.register
+    def _fork_master(self, action: do.ForkMaster) -> None:
+        self._scoreboard.share_the_queue(True)
+        try:
+            master = self._nursery.fork_master(action, self._origin)
+        except OSError as exc:
+            self._scoreboard.share_the_queue(False)
+            error = exc.strerror or str(exc)
+            self._events.append(on.SuccessorForkFailed(monotonic(), action.successor_id, error))
+            return
+        self._family.masters[master.id] = master
+        self._selector.register(master.channel, selectors.EVENT_READ, lambda: self._hear(master))
+        assert master.pid is not None
+        self._events.append(on.SuccessorForked(monotonic(), master.id, master.pid))
+
+    @_perform.register
+    def _hand_over(self, action: do.HandOver) -> None:
+        """The one place where this master ceases to be the one that serves."""
+        self._family.masters[action.successor_id].channel.offer(TakeOver())
+
+    @_perform.register
+    def _pass_reload_on(self, action: do.PassReloadOn) -> None:
+        self._kernel.signal(action.pid, signal.SIGHUP)
+
+    @_perform.register
+    def _dismiss_master(self, action: do.DismissMaster) -> None:
+        self._kernel.signal(action.pid, signal.SIGQUIT if action.at_once else signal.SIGTERM)
+
+    @_perform.register
+    def _report_ready(self, action: do.ReportReady) -> None:
+        if self._predecessor is not None:
+            self._predecessor.channel.offer(CanTakeOver(int(self._exchange is not None)))
+
+    @_perform.register
+    def _give_up(self, action: do.FirstBootFailed) -> None:
+        if self._predecessor is None:
+            self._logbook.tell(action)
+        else:  # which says it, since it is the one that serves on
+            why = action.failure
+            said = BootFailed(why.headline, why.where, why.details)
+            self._predecessor.channel.offer(said)
+
+    @_perform.register
+    def _note_extension(self, action: do.BootExtended) -> None:
+        self._logbook.tell(action)
+        if self._predecessor is not None:
+            later = action.seconds + self._patience()
+            self._predecessor.channel.offer(BootExtended(later))
+
+    def _patience(self) -> float:
+        """Seconds that the old master must be prepared to wait for this one."""
+        return 2 * self._settings.boot_timeout or LONGEST_EXTENSION
+
+    @_perform.register
+    def _forward_switchboard(self, action: do.ForwardSwitchboard) -> None:
+        board = self._family.switchboards[action.switchboard_id]
+        for master in self._family.masters.values():
+            if master.inbox is not None:
+                board.channel.offer(PassOn(), [master.inbox.entrance.fileno()])
+
+    @_perform.register
     def _promote(self, action: do.Promote) -> None:
         self._family.workers[action.worker_id].channel.offer(Promote())
 
@@ -427,17 +568,22 @@ class Master:
     @_perform.register(do.Kill)
     @_perform.register(do.KillTemplate)
     @_perform.register(do.KillSwitchboard)
-    def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard) -> None:
+    @_perform.register(do.KillMaster)
+    def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard | do.KillMaster) -> None:
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
     def _close_listeners(self, action: do.CloseListeners) -> None:
-        # The queue is for the workers that leave now, and must end some time.
+        if not action.others_accept:
+            # The queue is for the workers that leave now, and must end some time.
+            self._scoreboard.share_the_queue(False)
+            for listener in self._listeners:
+                turn_away(listener.socket)
         for listener in self._listeners:
-            turn_away(listener.socket)
             listener.socket.close()
         for worker in self._family.workers.values():
-            worker.channel.offer(LastCall())
+            if not action.others_accept:
+                worker.channel.offer(LastCall())
 
     @_perform.register
     def _leave(self, action: do.Leave) -> None:
@@ -466,6 +612,8 @@ class Master:
     def _describe(self, child: Child) -> Person:
         if isinstance(child, SwitchboardChild):
             return self._describe_switchboard(child)
+        if isinstance(child, MasterChild):
+            return Person(f"the new master (pid {child.pid})", child.pid)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
         pid = f"pid {child.pid}, " if child.pid else ""
         seen = child.row.snapshot() if isinstance(child, WorkerChild) else None

@@ -1,0 +1,115 @@
+"""What a new master gets from the one that it is to replace: an upgrade's two ends.
+
+Everything is passed as an inherited descriptor, and one environment variable says which
+is which. It names the old master too: only a child of that process believes it, so that a
+variable that was left in somebody's environment does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from forkserve.channel import BootFailed, Channel
+from forkserve.master.origin import Origin
+from forkserve.switchboard.queues import Queue
+
+VARIABLE = "FORKSERVE_UPGRADE"
+
+FORM = 1
+"""What is passed, and how. Another forkserve may do it in another way; then the upgrade
+fails, and the old master goes on."""
+
+NOT_EXECUTED = 127
+"""The exit code of a new master that could not be executed, as of a shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bequest:
+    """The old master's side: what it passes on."""
+
+    channel: Channel
+    listeners: Sequence[socket.socket]
+    inbox: Queue | None
+    """Where the new master's switchboard takes its connections from, the old one's among
+    them; None without a switchboard."""
+
+    def text(self, master_pid: int) -> str:
+        """What the variable says."""
+        return json.dumps(
+            {
+                "form": FORM,
+                "master": master_pid,
+                "channel": self.channel.fileno(),
+                "listeners": [listener.fileno() for listener in self.listeners],
+                "inbox": self._inbox(),
+            }
+        )
+
+    def live(self, origin: Origin, master_pid: int) -> NoReturn:
+        """Be the new master. Called in the new child, with every signal blocked."""
+        try:
+            text = self.text(master_pid)
+            sockets = [listener.fileno() for listener in self.listeners]
+            for fd in (self.channel.fileno(), *sockets, *self._inbox()):
+                os.set_inheritable(fd, True)
+            origin.begin_anew(VARIABLE, text)
+        except OSError as exc:
+            what = exc.filename or origin.program
+            self.channel.send(BootFailed(f"It cannot be started: {what}: {exc.strerror}.", "", ""))
+        finally:
+            os._exit(NOT_EXECUTED)
+
+    def _inbox(self) -> list[int]:
+        return [self.inbox.entrance.fileno(), self.inbox.exit.fileno()] if self.inbox else []
+
+
+@dataclass(slots=True)
+class Inheritance:
+    """The new master's side: what it has got."""
+
+    master_pid: int
+    channel: Channel
+    listeners: list[socket.socket]
+    """Those that nobody has claimed yet."""
+
+    inbox: Queue | None
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> Inheritance | None:
+        """What there is, if anything. Its variable is removed, so that no child has it."""
+        text = environment.pop(VARIABLE, None)
+        if text is None:
+            return None
+        try:
+            return cls._read(json.loads(text))
+        except (ValueError, TypeError, KeyError, OSError):
+            return None
+
+    @classmethod
+    def _read(cls, said: dict[str, Any]) -> Inheritance | None:
+        if said["form"] != FORM or said["master"] != os.getppid():
+            return None
+        channel, *others = map(_socket, [said["channel"], *said["listeners"], *said["inbox"]])
+        count = len(said["listeners"])
+        listeners, inbox = others[:count], others[count:]
+        return cls(
+            said["master"],
+            Channel(channel),
+            listeners,
+            Queue.of(*inbox) if inbox else None,
+        )
+
+    def tell(self, sentence: str) -> None:
+        """Say to the old master why this one cannot start."""
+        self.channel.send(BootFailed(sentence, "", ""))
+
+
+def _socket(fd: int) -> socket.socket:
+    """Raises OSError if ``fd`` is no socket."""
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=fd)
