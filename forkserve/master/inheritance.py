@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -94,7 +95,10 @@ class Inheritance:
     def _read(cls, said: dict[str, Any]) -> Inheritance | None:
         if said["form"] != FORM or said["master"] != os.getppid():
             return None
-        channel, *others = map(_socket, [said["channel"], *said["listeners"], *said["inbox"]])
+        fds = [said["channel"], *said["listeners"], *said["inbox"]]
+        if not all(map(_is_a_socket, fds)) or len(said["inbox"]) not in (0, 2):
+            return None
+        channel, *others = map(_socket, fds)
         count = len(said["listeners"])
         listeners, inbox = others[:count], others[count:]
         return cls(
@@ -109,7 +113,11 @@ class Inheritance:
         self.channel.send(BootFailed(sentence, "", ""))
 
 
+def _is_a_socket(fd: int) -> bool:
+    """Raises OSError if there is no such descriptor, TypeError if that is none."""
+    return stat.S_ISSOCK(os.fstat(fd).st_mode) and fd > 2
+
+
 def _socket(fd: int) -> socket.socket:
-    """Raises OSError if ``fd`` is no socket."""
     os.set_inheritable(fd, False)
     return socket.socket(fileno=fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +23,13 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, app: str = "app:app") -> Server:
-        servers.append(Server(folder, *options, app=app))
+    def start_one(*options: str, **details: Any) -> Server:
+        servers.append(Server(details.pop("folder", folder), *options, **details))
         return servers[-1]
 
     yield start_one
     for server in servers:
-        ended = server.process.poll() is not None
+        ended = server.has_ended()
         left = [pid for pid in server.seen_pids if not is_gone(pid)] if ended else []
         server.clean_up()
         assert not left, f"orphans {left}:\n{server.log}"
