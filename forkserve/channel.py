@@ -94,6 +94,18 @@ class LogSwitched(Message):
     """A worker, or a template, writes no more to the file that a log was in before."""
 
 
+# From the new master of an upgrade, to the old one. Also BootFailed and BootExtended.
+
+
+@dataclass(frozen=True, slots=True)
+class CanTakeOver(Message):
+    """All workers of the new master are ready. ``switchboard``: it has one (1) or none (0), and
+    ``pidfile``: whether it writes the same."""
+
+    switchboard: int
+    pidfile: int
+
+
 # From a switchboard.
 
 
@@ -166,6 +178,19 @@ class LogReopened(Message):
 
     fd: int
     carries: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn(Message):
+    """To a switchboard: give all that you hold, and what still comes, to the switchboard of
+    the new master. The way to it comes along."""
+
+    carries: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver(Message):
+    """To the new master of an upgrade: the service is yours."""
 
 
 _BY_NAME: dict[str, type[Message]] = {cls.__name__: cls for cls in Message.__subclasses__()}

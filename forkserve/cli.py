@@ -24,6 +24,8 @@ from forkserve.config.reading import (
 from forkserve.config.settings import OPTIONS, Option
 from forkserve.config.show import as_toml
 from forkserve.config.uvicorn_options import NoUvicornError
+from forkserve.master.inheritance import Inheritance
+from forkserve.master.origin import Origin
 
 WRONG = 2
 """The exit code for settings that cannot be used."""
@@ -41,7 +43,7 @@ Signals to the master:
   TERM  stop gracefully          HUP   load the code anew, gracefully
   INT   stop; twice: at once     TTIN  one worker more
   QUIT  stop at once             TTOU  one worker fewer
-  USR1  open the log files anew
+  USR1  open the log files anew  USR2  replace the master itself, by what is installed now
 """
 
 CHECK = """Import APP as a template would, and report: errors, time, memory, what cannot be shared.
@@ -127,16 +129,19 @@ def _show_version(ctx: click.Context) -> None:
 
 def main() -> None:
     """The command ``forkserve``."""
+    # Before anything else can change the environment.
+    origin, inheritance = Origin.of_this_process(), Inheritance.take(os.environ)
     args = sys.argv[1:]
     try:
-        code = _check(args[1:]) if args[:1] == ["check"] else _serve(args)
+        checks = args[:1] == ["check"]
+        code = _check(args[1:]) if checks else _serve(args, origin, inheritance)
     except click.exceptions.Exit as exc:  # of --help and --version
         code = exc.exit_code
-    except (WrongArguments, WrongSettingsError) as exc:
-        complain(exc.problems)
-        code = WRONG
-    except NoUvicornError as exc:
-        complain([f"{exc}."])
+    except (WrongArguments, WrongSettingsError, NoUvicornError) as exc:
+        problems = getattr(exc, "problems", (f"{exc}.",))
+        complain(problems)
+        if inheritance is not None:
+            inheritance.tell(" ".join(problems))
         code = WRONG
     sys.exit(code)
 
@@ -151,7 +156,7 @@ def complain(problems: Sequence[str]) -> None:
         click.echo(f"  {problem}", err=True)
 
 
-def _serve(args: Sequence[str]) -> int:
+def _serve(args: Sequence[str], origin: Origin, inheritance: Inheritance | None) -> int:
     own, sources = _sources(_SERVE, args)
     reading = read(sources, os.environ, without_app=own["print_config"])
     if own["print_config"]:
@@ -160,9 +165,9 @@ def _serve(args: Sequence[str]) -> int:
     if own["check_config"]:
         return _check_only(reading)
     # Only here: --help and a wrong option need nothing of it.
-    from forkserve.master.main import run
+    from forkserve.master.start import run
 
-    return run(reading, partial(read, sources, os.environ))
+    return run(reading, partial(read, sources, os.environ), origin, inheritance)
 
 
 def _check_only(reading: Reading) -> int:

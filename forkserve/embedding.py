@@ -26,7 +26,7 @@ def run(app: str, *, config: str = "", **settings: object) -> None:
     given += [Given(name, value, f"run({name}=…)") for name, value in settings.items()]
     sources = Sources([Found(given)], config)
     reading = read(sources, os.environ)
-    from forkserve.master.main import run as serve
+    from forkserve.master.start import run as serve
 
     if code := serve(reading, partial(read, sources, os.environ)):
         sys.exit(code)

@@ -58,8 +58,8 @@ class Scoreboard:
     """All rows, as the master holds them."""
 
     def __init__(self, slots: int) -> None:
-        # The last row is the switchboard's.
-        self._memory = mmap.mmap(-1, (slots + 1) * ROW)
+        # The last two rows are the switchboard's and the master's.
+        self._memory = mmap.mmap(-1, (slots + 2) * ROW)
         self.slots = slots
 
     def row(self, slot: int) -> Row:
@@ -68,11 +68,24 @@ class Scoreboard:
         numbers = everybody.cast("d")
         open_of_each = numbers[_OPEN_AT // 8 :: ROW // 8]
         slow_of_each = numbers[_SLOW_AT // 8 :: ROW // 8]
-        return Row(everybody[slot * ROW : (slot + 1) * ROW], open_of_each, slow_of_each)
+        this = everybody[slot * ROW : (slot + 1) * ROW]
+        return Row(this, open_of_each, slow_of_each, self._of_the_master())
 
     def switchboard(self) -> SwitchboardRow:
         """The row of the switchboard."""
-        return SwitchboardRow(memoryview(self._memory)[self.slots * ROW :].cast("d"))
+        return SwitchboardRow(self._beyond(0))
+
+    def share_the_queue(self, shared: bool) -> None:
+        """Whether another master's workers accept from the same listen queue (in an upgrade)."""
+        self._of_the_master()[0] = float(shared)
+
+    def _of_the_master(self) -> memoryview[float]:
+        return self._beyond(1)
+
+    def _beyond(self, number: int) -> memoryview[float]:
+        """A row behind those of the slots."""
+        at = (self.slots + number) * ROW
+        return memoryview(self._memory)[at : at + ROW].cast("d")
 
 
 class Row:
@@ -83,6 +96,7 @@ class Row:
         view: memoryview,
         open_of_each: memoryview[float],
         slow_of_each: memoryview[float],
+        of_the_master: memoryview[float],
     ) -> None:
         self._view = view
         # As attributes, and not as methods: each request passes here.
@@ -93,6 +107,7 @@ class Row:
         """``label(method, path)``: show this request; what is too long is cut."""
         self._open_of_each = open_of_each
         self._slow_of_each = slow_of_each
+        self._of_the_master = of_the_master
 
     def clear(self) -> None:
         """Forget the former holder of the slot (done by the master, before a fork)."""
@@ -125,6 +140,10 @@ class Row:
     def any_slow(self) -> bool:
         """Whether those of any worker are."""
         return any(self._slow_of_each.tolist())
+
+    def queue_is_shared(self) -> bool:
+        """Whether somebody goes on accepting when all workers of this master have gone."""
+        return self._of_the_master[0] == 1.0
 
     def last_beat(self) -> float:
         beat: float = _BEAT.unpack_from(self._view, 0)[0]

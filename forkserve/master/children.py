@@ -14,13 +14,21 @@ from forkserve.channel import BootFailed, Channel, Spawn
 from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
 from forkserve.logs.files import STANDARD_STREAMS, LogFds
-from forkserve.master.family import HookChild, SwitchboardChild, TemplateChild, WorkerChild
+from forkserve.master.family import (
+    HookChild,
+    MasterChild,
+    SwitchboardChild,
+    TemplateChild,
+    WorkerChild,
+)
+from forkserve.master.inheritance import Bequest
 from forkserve.master.kernel import Kernel
 from forkserve.master.listeners import Listener
+from forkserve.master.origin import Origin
 from forkserve.place import Place, PlaceError
 from forkserve.scoreboard import Row, Scoreboard
-from forkserve.supervisor.actions import Fork, ForkSwitchboard, ForkTemplate
-from forkserve.switchboard.queues import Exchange
+from forkserve.supervisor.actions import Fork, ForkMaster, ForkSwitchboard, ForkTemplate
+from forkserve.switchboard.queues import Exchange, Queue
 from forkserve.worker import birth
 
 BOOT_FAILED = 3
@@ -28,7 +36,7 @@ BOOT_FAILED = 3
 
 
 class Nursery:
-    """Makes workers, templates, switchboards and hook runners."""
+    """Makes workers, templates, switchboards, hook runners and, in an upgrade, the next master."""
 
     def __init__(
         self,
@@ -128,6 +136,20 @@ class Nursery:
             life()
 
         return self._kernel.fork(partial(birth.live_and_leave, whole_life))
+
+    def fork_master(self, wanted: ForkMaster, origin: Origin, pidfile: int | None) -> MasterChild:
+        """A new master, which is started like this one was, and gets its listeners."""
+        with self._ends() as (ours, theirs, last_words):
+            inbox = Queue.make() if self._exchange else None
+            try:
+                listeners = [(ln.socket, ln.bind) for ln in self._listeners]
+                bequest = Bequest(theirs, listeners, inbox, pidfile)
+                pid = self._kernel.fork(partial(bequest.live, origin, os.getpid()))
+            except OSError:
+                if inbox is not None:
+                    inbox.close()
+                raise
+        return MasterChild(wanted.successor_id, 0, pid, ours, last_words, inbox)
 
     @contextlib.contextmanager
     def _ends(self) -> Iterator[tuple[Channel, Channel, int]]:

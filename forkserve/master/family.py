@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from forkserve.channel import Channel
 from forkserve.master.kernel import Death
 from forkserve.scoreboard import Row
+from forkserve.switchboard.queues import Queue
 
 LONGEST_STACK = 32 * 1024
 """Bytes of a stack dump that go into the log."""
@@ -78,6 +79,21 @@ class HookChild(Child):
     hook: str
 
 
+@dataclass(slots=True)
+class MasterChild(Child):
+    """The old master's end of the new one."""
+
+    inbox: Queue | None
+    """Where its switchboard takes connections from."""
+
+    takes_the_pidfile: bool = False
+
+    def close(self) -> None:
+        if self.inbox is not None:
+            self.inbox.close()
+        Child.close(self)
+
+
 class Family:
     """Everybody who is not buried yet."""
 
@@ -86,6 +102,7 @@ class Family:
         self.templates: dict[int, TemplateChild] = {}
         self.switchboards: dict[int, SwitchboardChild] = {}
         self.hooks: dict[int, HookChild] = {}
+        self.masters: dict[int, MasterChild] = {}
         self._strangers: dict[int, Death] = {}
 
     def holds(self, child: Child) -> bool:
@@ -99,6 +116,7 @@ class Family:
         yield from self.templates.values()
         yield from self.switchboards.values()
         yield from self.hooks.values()
+        yield from self.masters.values()
 
     def who_log(self) -> list[Child]:
         """Those who write to the log by themselves; a switchboard has the master do it."""

@@ -9,10 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from forkserve.config.bind import AnyBind, Bind, BindError, InheritedBind, UnixBind
+from forkserve.config.bind import (
+    AnyBind,
+    Bind,
+    BindError,
+    InheritedBind,
+    UnixBind,
+    parse_bind,
+)
 from forkserve.config.owner import Owner
 from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
+from forkserve.master.estate import Estate
 from forkserve.master.logbook import log
 from forkserve.master.passed import Passed, borrow, url_of
 from forkserve.master.tcp_sockets import Target, listen_on_port, resolve
@@ -38,6 +46,9 @@ class Listener:
     file: SocketFile | None = None
     """What a Unix socket has made in the file system."""
 
+    bind: str = ""
+    """What it was called by, as the user has written it."""
+
     _given_away: bool = False
 
     def give_away(self) -> None:
@@ -46,11 +57,20 @@ class Listener:
         if self.file is not None:
             self.file.give_away()
 
-    def close(self) -> None:
-        """Let nobody in any more. Workers still serve who waits in the queue."""
+    def receive(self) -> None:
+        """What a predecessor has listened on is ours alone from now on."""
+        self._given_away = False
+        if self.file is not None:
+            self.file.receive()
+
+    def close(self, others_accept: bool = False) -> None:
+        """Let nobody in any more. Workers still serve who waits in the queue.
+
+        ``others_accept``: somebody else's workers do, so that clients are not turned away.
+        """
         if self.file is not None:
             self.file.remove()
-        if not self._given_away:
+        if not (self._given_away or others_accept):
             turn_away(self.socket)
         self.socket.close()
 
@@ -71,14 +91,20 @@ class Terms:
         return cls(settings.backlog, settings.reuse_port, settings.unix_mode, settings.unix_owner)
 
 
-def listen(settings: Settings) -> list[Listener]:
+def listen(settings: Settings, inherited: Sequence[tuple[_Socket, str]] = ()) -> list[Listener]:
     """Listen where the user wants it, else on what a service manager has passed.
 
-    Raises BindError.
+    ``inherited``: sockets of the master before this one, each with what it was called by. Those
+    that are still wanted are taken over, the others are closed. Raises BindError.
     """
     passed = Passed.take(os.environ, os.getpid())
-    binds = settings.bind or passed.binds() or (DEFAULT,)
-    listeners = open_listeners(binds, Terms.of(settings), passed)
+    estate = Estate(inherited)
+    # A service manager passes its sockets to the first master, and that one to the next.
+    handed_on = [
+        bind for name in estate.names() if isinstance(bind := parse_bind(name), InheritedBind)
+    ]
+    binds = settings.bind or passed.binds() or tuple(handed_on) or (DEFAULT,)
+    listeners = open_listeners(binds, Terms.of(settings), passed, estate)
     passed.close_all_but({listener.socket.fileno() for listener in listeners})
     if not all(isinstance(bind, InheritedBind) for bind in binds):
         _say_if_capped(settings.backlog)
@@ -86,29 +112,41 @@ def listen(settings: Settings) -> list[Listener]:
 
 
 def open_listeners(
-    binds: Sequence[AnyBind], terms: Terms | None = None, passed: Passed | None = None
+    binds: Sequence[AnyBind],
+    terms: Terms | None = None,
+    passed: Passed | None = None,
+    estate: Estate | None = None,
 ) -> list[Listener]:
     """Listen on every address, in order. Raises BindError if any fails; then none is left
     open."""
+    terms, passed, estate = terms or Terms(), passed or Passed(), estate or Estate()
     targets = [resolve(bind) if isinstance(bind, Bind) else bind for bind in binds]
     listeners: list[Listener] = []
     try:
-        for listener in _opened(targets, terms or Terms(), passed or Passed()):
+        for listener in _opened(targets, terms, passed, estate):
             listeners.append(listener)
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
+    finally:
+        estate.close()
     return listeners
 
 
 def _opened(
-    targets: Sequence[Target | UnixBind | InheritedBind], terms: Terms, passed: Passed
+    targets: Sequence[Target | UnixBind | InheritedBind],
+    terms: Terms,
+    passed: Passed,
+    estate: Estate,
 ) -> Iterator[Listener]:
     ipv4_ports = {t.bind.port for t in targets if isinstance(t, Target) and t.is_ipv4}
     borrowed: set[int] = set()
     for target in targets:
-        if isinstance(target, InheritedBind):
+        called = str(target.bind if isinstance(target, Target) else target)
+        if sock := estate.claim(called):
+            yield _taken_over(sock, target, terms.backlog)
+        elif isinstance(target, InheritedBind):
             for listener in _borrowed(target, passed, borrowed):
                 borrowed.add(listener.socket.fileno())
                 yield listener
@@ -116,12 +154,34 @@ def _opened(
             # [::] would take the IPv4 side of the port too, which has a socket of its own.
             v6only = target.bind.port != 0 and target.bind.port in ipv4_ports
             sock = listen_on_port(target, terms.backlog, terms.reuse_port, v6only)
-            yield Listener(sock, f"http://{Bind(target.bind.host, sock.getsockname()[1])}")
+            yield Listener(sock, _url(target, sock), bind=called)
         elif target.abstract:
-            yield Listener(listen_on_name(target, terms.backlog), str(target))
+            yield Listener(listen_on_name(target, terms.backlog), called, bind=called)
         else:
             sock, file = listen_on_path(target, terms.backlog, terms.unix_mode, terms.unix_owner)
-            yield Listener(sock, f"unix:{file.path}", file)
+            yield Listener(sock, f"unix:{file.path}", file, called)
+
+
+def _url(target: Target, sock: _Socket) -> str:
+    return f"http://{Bind(target.bind.host, sock.getsockname()[1])}"
+
+
+def _taken_over(sock: _Socket, target: Target | UnixBind | InheritedBind, backlog: int) -> Listener:
+    """It listens already. Its clients and its file are the predecessor's until that leaves
+    them to us."""
+    if isinstance(target, InheritedBind):
+        sock = borrow(sock.detach(), target)
+        listener = Listener(sock, url_of(sock), bind=str(target))
+    elif isinstance(target, Target):
+        sock.listen(backlog)  # this changes no more than the length of its queue
+        listener = Listener(sock, _url(target, sock), bind=str(target.bind))
+    else:
+        file = None if target.abstract else SocketFile.of(os.path.abspath(target.path))
+        url = f"unix:{file.path}" if file else str(target)
+        listener = Listener(sock, url, file, str(target))
+    sock.setblocking(False)
+    listener.give_away()
+    return listener
 
 
 def _borrowed(bind: InheritedBind, passed: Passed, before: set[int]) -> Iterator[Listener]:
@@ -129,7 +189,7 @@ def _borrowed(bind: InheritedBind, passed: Passed, before: set[int]) -> Iterator
         if fd in before:
             raise BindError(f"{bind} is given twice ({passed.shown(fd)}); give it once with --bind")
         sock = borrow(fd, bind)
-        yield Listener(sock, f"{url_of(sock)} ({passed.shown(fd)})")
+        yield Listener(sock, f"{url_of(sock)} ({passed.shown(fd)})", bind=str(bind))
 
 
 def _say_if_capped(backlog: int) -> None:

@@ -67,9 +67,11 @@ class Logbook:
         self._urls = ", ".join(urls)
         self._app = app
 
-    def opening(self, workers: int) -> None:
+    def opening(self, workers: int, predecessor: int | None = None) -> None:
+        upgrade = f" to replace master pid {predecessor}" if predecessor else ""
         log.info(
-            "forkserve starts: master pid %d listens on %s and makes %s of %s",
+            "forkserve starts%s: master pid %d listens on %s and makes %s of %s",
+            upgrade,
             os.getpid(),
             self._urls,
             _count(workers, "worker"),
@@ -413,6 +415,69 @@ class Logbook:
     @tell.register
     def _(self, what: note.Ignored) -> None:
         log.info("%s ignored: %s", what.request, what.because)
+
+    @tell.register
+    def _(self, what: note.Waits) -> None:
+        log.info("%s waits: %s", what.request, what.because)
+
+    @tell.register
+    def _(self, what: note.UpgradeBegins) -> None:
+        log.info(
+            "upgrade: a new master (pid %d) starts; this one serves until that can",
+            what.pid,
+        )
+
+    @tell.register
+    def _(self, what: note.UpgradeFailed) -> None:
+        who = f"the new master (pid {what.pid})" if what.pid else "a new master"
+        log.error(
+            "upgrade failed: %s cannot take over, and this one serves on. %s",
+            who,
+            _reason(what.failure),
+        )
+
+    @tell.register
+    def _(self, what: note.UpgradeDone) -> None:
+        log.info(
+            "upgrade: the new master (pid %d) takes over after %.2f s; %s of this one may finish "
+            "within %.1f s",
+            what.pid,
+            what.after,
+            _count(what.workers, "worker"),
+            what.limit,
+        )
+
+    @tell.register
+    def _(self, what: note.MasterOverdue) -> None:
+        log.error("the new master has not left within %.1f s; it is killed", what.limit)
+
+    @tell.register
+    def _(self, what: note.MasterGone) -> None:
+        how = _how_it_ended(what.exit)
+        if what.served:
+            log.error("the new master (pid %d) %s; nobody comes after this one", what.pid, how)
+        else:
+            log.info("the new master (pid %d) %s", what.pid, how)
+
+    @tell.register
+    def _(self, what: note.TookOver) -> None:
+        log.info(
+            "upgrade done: this master (pid %d) has taken over from pid %d; %d ready",
+            os.getpid(),
+            what.predecessor,
+            what.workers,
+        )
+
+    @tell.register
+    def _(self, what: note.PredecessorLeft) -> None:
+        if what.died:
+            log.warning(
+                "the old master (pid %d) has died; this one (pid %d) goes on alone",
+                what.predecessor,
+                os.getpid(),
+            )
+        else:
+            log.info("the old master (pid %d) has left", what.predecessor)
 
     @tell.register
     def _(self, what: note.Stopping) -> None:

@@ -10,21 +10,19 @@ Nothing else in the master waits. It imports no app code and runs no asyncio.
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import signal
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, singledispatchmethod
+from functools import singledispatchmethod
 from time import monotonic
 
-from forkserve import titles
 from forkserve.channel import (
     BootExtended,
     BootFailed,
+    CanTakeOver,
     Drain,
     Encrypted,
     Hello,
@@ -32,54 +30,56 @@ from forkserve.channel import (
     Leaving,
     LogSwitched,
     Message,
+    PassOn,
     Promote,
     Ready,
     Slow,
     Spawned,
     SpawnFailed,
     Spent,
+    TakeOver,
     Trouble,
     Unfit,
 )
-from forkserve.config.bind import BindError
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
-from forkserve.config.values import AUTO
 from forkserve.hooks.views import Worker
-from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
+from forkserve.logs.files import LogFiles
 from forkserve.master import logbook
-from forkserve.master.capacity import Cpus, Room
+from forkserve.master.capacity import Room
 from forkserve.master.cgroups import Cgroups
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.family import (
     Child,
     Family,
     HookChild,
+    MasterChild,
     SwitchboardChild,
     TemplateChild,
     WorkerChild,
 )
 from forkserve.master.hooks import HookCalls, Means
-from forkserve.master.kernel import Death, Kernel, Posix
-from forkserve.master.listeners import Listener, listen
+from forkserve.master.inheritance import Inheritance
+from forkserve.master.kernel import Death, Kernel
+from forkserve.master.listeners import Listener
 from forkserve.master.logbook import Logbook, Person
 from forkserve.master.notify import ServiceManager
 from forkserve.master.oom import OomEvidence
+from forkserve.master.origin import Origin
 from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.master.watching import Watching
-from forkserve.place import Place, PlaceError, settle
+from forkserve.place import Place
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
-from forkserve.supervisor.state import Preload
+from forkserve.supervisor.verdicts import LONGEST_EXTENSION
 from forkserve.switchboard.queues import Exchange
-from forkserve.template.twofold import adopt_orphans
 from forkserve.worker.lifeline import STACK_SIGNAL
 
 START_FAILED = 3
@@ -87,81 +87,6 @@ START_FAILED = 3
 
 LONGEST_WAIT = 3600.0
 """Seconds. Some selectors refuse an endless float."""
-
-
-def run(reading: Reading, reread: Reread | None = None) -> int:
-    """Serve until stopped. Returns the exit code of the process.
-
-    ``reread`` reads the settings anew for a reload; without it they stay as they are.
-    """
-    settings = reading.settings
-    make_sure_of_standard_streams()
-    cgroups = Cgroups()
-    try:
-        place = settle(settings)
-    except PlaceError as exc:
-        logbook.to_stderr(str(exc))
-        return 2
-    titles.show("master", "forkserve", settings.name)
-    can_adopt = settings.preload is not False and adopt_orphans()
-    if settings.preload and not can_adopt:
-        logbook.to_stderr("--preload needs Linux (a child subreaper, prctl(2)); leave it out")
-        return 2
-    try:
-        log_files = LogFiles.open(settings.error_logfile, settings.access_logfile or "-")
-    except OSError as exc:
-        logbook.to_stderr(f"the log file {exc.filename} cannot be opened: {exc.strerror}")
-        return 2
-    logbook.configure(settings, log_files.fds)
-    for note in reading.notes:
-        logbook.log.warning("%s", note)
-    try:
-        listeners = listen(settings)
-    except BindError as exc:
-        logbook.to_stderr(str(exc))
-        return 1
-    try:
-        pidfile = PidFile.claim(settings.pid) if settings.pid is not None else None
-    except PidFileError as exc:
-        for listener in listeners:
-            listener.close()
-        logbook.to_stderr(str(exc))
-        return 1
-    try:
-        policy = partial(policy_of, can_adopt=can_adopt, cgroups=cgroups)
-        found = Surroundings(listeners, Posix(), log_files, cgroups, place)
-        return _serve(settings, policy, found, reread)
-    finally:
-        for listener in listeners:
-            listener.close()
-        if pidfile:
-            pidfile.remove()
-
-
-def _serve(
-    settings: Settings,
-    policy: Callable[[Settings], Policy],
-    found: Surroundings,
-    reread: Reread | None,
-) -> int:
-    try:
-        master = Master(settings, policy, found, reread)
-    except OSError as exc:
-        logbook.to_stderr(f"cannot start: {exc.strerror}; see `ulimit -n`")
-        return 1
-    return master.run(list(_remarks(settings, found)))
-
-
-def _remarks(settings: Settings, found: Surroundings) -> Iterator[tuple[int, str]]:
-    """What is to be said of the settings, each with its level."""
-    yield found.place.remark()
-    if settings.name is not None and not titles.can_be_shown():
-        yield logging.WARNING, titles.NOT_SHOWN
-    cpus = Cpus.look(found.cgroups)
-    if settings.workers == AUTO:
-        yield logging.INFO, cpus.why_so_many()
-    elif why := cpus.too_many(settings.workers):
-        yield logging.WARNING, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,28 +98,12 @@ class Surroundings:
     log_files: LogFiles
     cgroups: Cgroups
     place: Place
+    origin: Origin
+    inheritance: Inheritance | None = None
+    pidfile: PidFile | None = None
 
-
-def _has_a_switchboard(settings: Settings) -> bool:
-    return settings.switchboard != "off" and sys.platform == "linux"
-
-
-def policy_of(settings: Settings, can_adopt: bool, cgroups: Cgroups) -> Policy:
-    """What the supervisor needs to know of the settings, and of the system."""
-    workers = Cpus.look(cgroups).workers(settings.workers)
-    wish = {True: Preload.ALWAYS, False: Preload.NEVER, None: Preload.AUTO}[settings.preload]
-    surge = settings.surge if settings.surge is not None else max(1, workers // 4)
-    return Policy(
-        workers=workers,
-        surge=surge,
-        timeout=settings.timeout,
-        boot_timeout=settings.boot_timeout,
-        graceful_timeout=settings.graceful_timeout,
-        preload=wish if can_adopt else Preload.NEVER,
-        spares=settings.spares,
-        switchboard=_has_a_switchboard(settings),
-        seed=int.from_bytes(os.urandom(4), "big"),
-    )
+    remarks: Sequence[tuple[int, str]] = ()
+    """What is to be said of all that in the log, each with its level."""
 
 
 class Master:
@@ -213,6 +122,12 @@ class Master:
         self._reread = reread
         self._rereading: Rereading | None = None
         self._watching: Watching | None = None
+        self._found = found
+        self._predecessor = found.inheritance
+        self._is_lent = found.inheritance is not None
+        """What is opened is still the predecessor's."""
+
+        self._pidfile = found.pidfile
         self._listeners = listeners = found.listeners
         self._kernel = kernel = found.kernel
         self._supervisor = Supervisor(policy)
@@ -220,8 +135,11 @@ class Master:
         self._scoreboard = Scoreboard(self._rows)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
+        inbox = found.inheritance.inbox if found.inheritance else None
         if policy.switchboard:
-            self._exchange = Exchange.make(self._scoreboard.switchboard())
+            self._exchange = Exchange.make(self._scoreboard.switchboard(), inbox)
+        elif inbox is not None:
+            inbox.close()
         self._nursery = Nursery(
             settings,
             kernel,
@@ -236,7 +154,6 @@ class Master:
         self._hooks = HookCalls(self._settings_in_force, means)
         self._rotation = Rotation(found.log_files)
         self._dying: Person | None = None
-        self._cgroups = found.cgroups
         self._oom = OomEvidence(found.cgroups)
         self._weighed = False
         self._selector = selectors.DefaultSelector()
@@ -255,16 +172,23 @@ class Master:
         self.faults = 0
         """Errors in the master's own code that it has survived."""
 
-    def run(self, remarks: Sequence[tuple[int, str]] = ()) -> int:
+    def run(self) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
-        self._logbook.opening(self._supervisor.policy.workers)
-        for level, remark in remarks:
+        before = self._predecessor
+        if before is not None:
+            self._reporter.wait_for_its_turn()
+            self._scoreboard.share_the_queue(True)
+            self._selector.register(before.channel, selectors.EVENT_READ, self._hear_predecessor)
+            before.channel.offer(BootExtended(self._patience()))
+        pid = before.master_pid if before else None
+        self._logbook.opening(self._supervisor.policy.workers, pid)
+        for level, remark in (self._found.place.remark(), *self._found.remarks):
             logbook.log.log(level, "%s", remark)
         if self._settings.reload:
             self._begin_watching()
         if self._may_start():
-            self._handle(on.Started(monotonic()))
+            self._handle(on.Started(monotonic(), pid))
             while self._exit_code is None:
                 self._turn()
             self._hooks.say_goodbye()
@@ -284,6 +208,7 @@ class Master:
             self._turn()
         if self._exit_code is None and self._hooks.start_failure:
             self._logbook.cannot_start(self._hooks.start_failure)
+            self._confess(self._hooks.start_failure)
             self._exit_code = START_FAILED
         return self._exit_code is None
 
@@ -341,6 +266,8 @@ class Master:
             case signal.SIGHUP:
                 self._reporter.reload_asked(now)
                 self._reload()
+            case signal.SIGUSR2:
+                self._handle(on.UpgradeRequested(now))
             case signal.SIGTTIN:
                 self._handle(on.ScaleRequested(now, +1))
             case signal.SIGTTOU:
@@ -441,6 +368,8 @@ class Master:
             self._on_switchboard_message(child, message)
         elif isinstance(child, HookChild):
             self._on_hook_message(child, message)
+        elif isinstance(child, MasterChild):
+            self._on_successor_message(child, message)
 
     def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
         now = monotonic()
@@ -503,7 +432,7 @@ class Master:
         workers = policy.workers + policy.spares
         template = self._family.templates.get(worker.template or 0)
         beside = template.pid if template else None
-        return Room.look(self._cgroups).lacks(workers, worker.pid, beside)
+        return Room.look(self._found.cgroups).lacks(workers, worker.pid, beside)
 
     def _on_hook_message(self, child: HookChild, message: Message) -> None:
         match message:
@@ -511,6 +440,36 @@ class Master:
                 self._hooks.has_failed(child, on.BootFailure(headline, where, details))
             case BootExtended(seconds):
                 self._hooks.extend(child, seconds)
+
+    def _on_successor_message(self, master: MasterChild, message: Message) -> None:
+        now = monotonic()
+        match message:
+            case CanTakeOver(switchboard, pidfile):
+                master.takes_the_pidfile = bool(pidfile)
+                self._handle(on.SuccessorReady(now, master.id, bool(switchboard)))
+            case BootExtended(seconds):
+                self._handle(on.SuccessorExtended(now, master.id, seconds))
+            case BootFailed(headline, where, details):
+                failure = on.BootFailure(headline, where, details)
+                self._handle(on.SuccessorFailed(now, master.id, failure))
+
+    def _hear_predecessor(self) -> None:
+        """The master that this one replaces leaves it the service, or has gone."""
+        assert self._predecessor is not None
+        channel = self._predecessor.channel
+        for message in channel.receive():
+            if isinstance(message, TakeOver):
+                self._scoreboard.share_the_queue(False)
+                self._be_the_one_that_serves()
+                self._handle(on.TakenOver(monotonic()))
+        if channel.closed:
+            if self._is_lent:
+                self._be_the_one_that_serves()
+            self._selector.unregister(channel)
+            channel.close()
+            self._predecessor = None
+            self._scoreboard.share_the_queue(False)
+            self._handle(on.PredecessorGone(monotonic()))
 
     # -- births and deaths ------------------------------------------------------------
 
@@ -564,6 +523,8 @@ class Master:
         elif isinstance(child, HookChild):
             self._forget_hook(child)
             self._hooks.has_ended(child, on.Exit(death.code), stack)
+        elif isinstance(child, MasterChild):
+            self._bury_successor(child, exit)
         elif isinstance(child, WorkerChild):
             del self._family.workers[child.id]
             self._let_go_of(child)
@@ -582,6 +543,13 @@ class Master:
         del self._family.switchboards[switchboard.id]
         self._let_go_of(switchboard)
         self._handle(on.SwitchboardExited(monotonic(), switchboard.id, exit, stack))
+
+    def _bury_successor(self, master: MasterChild, exit: on.Exit) -> None:
+        del self._family.masters[master.id]
+        self._let_go_of(master)
+        # Its workers, should any be left, know from their own master that the queue is not theirs.
+        self._scoreboard.share_the_queue(False)
+        self._handle(on.SuccessorExited(monotonic(), master.id, exit))
 
     def _hear_or_settle(self, worker: WorkerChild) -> None:
         self._hear(worker)
@@ -676,6 +644,92 @@ class Master:
         self._let_go_of(child)
 
     @_perform.register
+    def _fork_master(self, action: do.ForkMaster) -> None:
+        self._scoreboard.share_the_queue(True)
+        pidfile = self._pidfile.fileno() if self._pidfile is not None else None
+        try:
+            master = self._nursery.fork_master(action, self._found.origin, pidfile)
+        except OSError as exc:
+            self._scoreboard.share_the_queue(False)
+            error = exc.strerror or str(exc)
+            self._events.append(on.SuccessorForkFailed(monotonic(), action.successor_id, error))
+            return
+        self._family.masters[master.id] = master
+        self._selector.register(master.channel, selectors.EVENT_READ, lambda: self._hear(master))
+        assert master.pid is not None
+        self._events.append(on.SuccessorForked(monotonic(), master.id, master.pid))
+
+    @_perform.register
+    def _hand_over(self, action: do.HandOver) -> None:
+        """The one place where this master ceases to be the one that serves."""
+        successor = self._family.masters[action.successor_id]
+        assert successor.pid is not None
+        self._reporter.main_pid(successor.pid)
+        for listener in self._listeners:
+            listener.give_away()
+        if self._pidfile is not None and successor.takes_the_pidfile:
+            self._pidfile.give_away()
+        successor.channel.offer(TakeOver())
+
+    def _be_the_one_that_serves(self) -> None:
+        """... and where the new one becomes it: what it was only lent is its own now."""
+        self._is_lent = False
+        for listener in self._listeners:
+            listener.receive()
+        if self._pidfile is not None:
+            try:
+                self._pidfile.rewrite(os.getpid())
+            except PidFileError as exc:
+                logbook.log.error("%s", exc)
+        self._reporter.main_pid(os.getpid())
+
+    @_perform.register
+    def _pass_reload_on(self, action: do.PassReloadOn) -> None:
+        self._kernel.signal(action.pid, signal.SIGHUP)
+
+    @_perform.register
+    def _dismiss_master(self, action: do.DismissMaster) -> None:
+        self._kernel.signal(action.pid, signal.SIGQUIT if action.at_once else signal.SIGTERM)
+
+    @_perform.register
+    def _report_ready(self, action: do.ReportReady) -> None:
+        if self._predecessor is not None:
+            pidfile = self._pidfile is not None and self._pidfile.is_lent
+            can = CanTakeOver(int(self._exchange is not None), int(pidfile))
+            self._predecessor.channel.offer(can)
+
+    @_perform.register
+    def _give_up(self, action: do.FirstBootFailed) -> None:
+        if self._predecessor is None:
+            self._tell(action)
+        else:
+            self._confess(action.failure)
+
+    def _confess(self, why: on.BootFailure) -> None:
+        """The predecessor says it, since it is the one that serves on."""
+        if self._predecessor is not None:
+            said = BootFailed(why.headline, why.where, why.details)
+            self._predecessor.channel.offer(said)
+
+    @_perform.register
+    def _note_extension(self, action: do.BootExtended) -> None:
+        self._tell(action)
+        if self._predecessor is not None:
+            later = action.seconds + self._patience()
+            self._predecessor.channel.offer(BootExtended(later))
+
+    def _patience(self) -> float:
+        """Seconds that the old master must be prepared to wait for this one."""
+        return 2 * self._settings.boot_timeout or LONGEST_EXTENSION
+
+    @_perform.register
+    def _forward_switchboard(self, action: do.ForwardSwitchboard) -> None:
+        board = self._family.switchboards[action.switchboard_id]
+        for master in self._family.masters.values():
+            if master.inbox is not None:
+                board.channel.offer(PassOn(), [master.inbox.entrance.fileno()])
+
+    @_perform.register
     def _promote(self, action: do.Promote) -> None:
         self._family.workers[action.worker_id].channel.offer(Promote())
 
@@ -701,18 +755,23 @@ class Master:
     @_perform.register(do.Kill)
     @_perform.register(do.KillTemplate)
     @_perform.register(do.KillSwitchboard)
-    def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard) -> None:
+    @_perform.register(do.KillMaster)
+    def _kill(self, action: do.Kill | do.KillTemplate | do.KillSwitchboard | do.KillMaster) -> None:
         if child := self._family.by_pid(action.pid):
             child.condemned = True
         self._kernel.signal(action.pid, signal.SIGKILL)
 
     @_perform.register
     def _close_listeners(self, action: do.CloseListeners) -> None:
-        # The queue is for the workers that leave now, and must end some time.
+        # The queue is for the workers that leave now, and must end some time; unless others
+        # serve who waits in it.
+        if not action.others_accept:
+            self._scoreboard.share_the_queue(False)
         for listener in self._listeners:
-            listener.close()
+            listener.close(action.others_accept)
         for worker in self._family.workers.values():
-            worker.channel.offer(LastCall())
+            if not action.others_accept:
+                worker.channel.offer(LastCall())
 
     @_perform.register
     def _leave(self, action: do.Leave) -> None:
@@ -745,6 +804,8 @@ class Master:
             return self._describe_switchboard(child)
         if isinstance(child, HookChild):
             return Person(f"the hook {child.hook} (pid {child.pid})", child.pid)
+        if isinstance(child, MasterChild):
+            return Person(f"the new master (pid {child.pid})", child.pid)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
         pid = f"pid {child.pid}, " if child.pid else ""
         seen = child.row.snapshot() if isinstance(child, WorkerChild) else None

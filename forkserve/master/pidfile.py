@@ -37,6 +37,8 @@ class PidFile:
         self.path = path
         self._fd = fd
         self._owner = os.getpid()
+        self.is_lent = False
+        """The master that we are to replace still needs it."""
 
     @classmethod
     def claim(cls, path: str) -> PidFile:
@@ -60,7 +62,17 @@ class PidFile:
             ours = False
         if not ours:
             raise PidFileError(f"what was handed down to this master is not the pidfile {path}")
-        return cls(path, fd)
+        adopted = cls(path, fd)
+        adopted.is_lent = True
+        return adopted
+
+    @staticmethod
+    def is_at(path: str, fd: int) -> bool:
+        """Whether the file ``fd`` is what stands at ``path``."""
+        try:
+            return _is_at(fd, os.path.abspath(path))
+        except OSError:
+            return False
 
     def fileno(self) -> int:
         """The descriptor that has the lock. A copy of it shares the lock (flock(2))."""
@@ -72,6 +84,7 @@ class PidFile:
         The lock is a new one, which no former copy of the descriptor shares.
         """
         fd, self._fd = self._fd, _put_in_place(self.path, pid, ours=self._fd)
+        self.is_lent = False
         os.close(fd)
 
     def give_away(self) -> None:
@@ -84,7 +97,7 @@ class PidFile:
         if self._fd < 0 or os.getpid() != self._owner:
             return
         with contextlib.suppress(OSError):
-            if _is_at(self._fd, self.path):
+            if not self.is_lent and _is_at(self._fd, self.path):
                 os.unlink(self.path)
         self.give_away()
 

@@ -98,6 +98,10 @@ class Reporter:
 
     # -- another master takes over ----------------------------------------------------
 
+    def wait_for_its_turn(self) -> None:
+        """Another master speaks for the service, until :meth:`main_pid` is told our own."""
+        self._listens, self._next_beat = False, FOREVER
+
     def main_pid(self, pid: int) -> None:
         """From now on ``pid`` is the master, and speaks for the service; if that is somebody
         else, we say no more."""

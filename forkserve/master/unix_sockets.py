@@ -62,6 +62,10 @@ class SocketFile:
         """Somebody else sees to it from now on."""
         self._ours = False
 
+    def receive(self) -> None:
+        """Whoever has made it leaves it to us."""
+        self._ours, self._maker = True, os.getpid()
+
     def remove(self) -> None:
         """Remove it, if that is ours to do. While the socket is still open: afterwards
         another file could have its inode number."""

@@ -35,6 +35,9 @@ There is one *switchboard*, if any: where idle connections wait. It passes throu
 phases and belongs to no generation. When it dies, hangs or leaves, another one is made, and
 nobody else is touched.
 
+An *upgrade* replaces the master itself by one that is started anew; when that can take over,
+this one stops. :mod:`.upgrades` tells how.
+
 A stop goes from the outside to the inside: the master closes its listeners, dismisses the
 switchboard and the templates, then, once the switchboard has handed back what it holds or
 has had its moment for it, asks the workers to drain. The time that everybody has is counted
@@ -44,7 +47,8 @@ Where to read: :mod:`.events` (what can happen), :mod:`.actions` (what can be
 done), :mod:`.state` (the record of facts), :mod:`.reconcile` (the policy, on one
 screen), :mod:`.brain` (an event in, actions out), :mod:`.verdicts` (what becomes of a process
 that fails, is late, or is to go), :mod:`.switchboards` (all that has to do with the
-switchboard), :mod:`.deeds` (how any process is brought to its end), :mod:`.backoff` (crash
+switchboard), :mod:`.upgrades` (the master before and after this
+one), :mod:`.deeds` (how any process is brought to its end), :mod:`.backoff` (crash
 loops).
 """
 

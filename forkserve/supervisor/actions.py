@@ -107,6 +107,59 @@ class KillSwitchboard(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardSwitchboard(Action):
+    """Have a switchboard pass all that it holds on to the new master's, until it is dismissed."""
+
+    switchboard_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkMaster(Action):
+    """Start the new master of an upgrade. The result is ``SuccessorForked`` or
+    ``SuccessorForkFailed``."""
+
+    successor_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class DismissMaster(Action):
+    """Have a new master that has not taken over stop, gracefully or ``at_once``."""
+
+    successor_id: int
+    pid: int
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KillMaster(Action):
+    """SIGKILL, for a new master that has not taken over."""
+
+    successor_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver(Action):
+    """Leave the service to the new master."""
+
+    successor_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassReloadOn(Action):
+    """The new master shall reload: that was asked for while it was starting."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReady(Action):
+    """Tell the old master that this one can take over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain(Action):
     """Ask a worker to finish what it has accepted and to leave.
 
@@ -137,7 +190,13 @@ class Kill(Action):
 
 @dataclass(frozen=True, slots=True)
 class CloseListeners(Action):
-    """The master lets go of its listening sockets; the workers keep theirs."""
+    """The master lets go of its listening sockets; the workers keep theirs.
+
+    ``others_accept``: another master's workers go on with the same queue. Otherwise nobody
+    is let in any more, and those who wait there are for the workers that leave.
+    """
+
+    others_accept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +501,75 @@ class Ignored(Note):
 
     request: str
     because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waits(Note):
+    """A request is remembered and cannot be met yet, and why."""
+
+    request: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeBegins(Note):
+    """A new master is started, as this process; this one serves on."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeFailed(Note):
+    """The new master cannot take over, and this one serves on. ``pid``: None if there never
+    was one."""
+
+    pid: int | None
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeDone(Note):
+    """The new master has taken over, and this one leaves. ``limit``: seconds until what is
+    left here is killed."""
+
+    pid: int
+    after: float
+    workers: int
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class MasterOverdue(Note):
+    """A new master that was told to leave will be killed."""
+
+    successor_id: int
+    departure: Departure
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class MasterGone(Note):
+    """The end of a new master. ``served``: it had taken over, and nobody comes after it."""
+
+    pid: int
+    exit: Exit
+    served: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TookOver(Note):
+    """The old master, of pid ``predecessor``, has left the service to this one."""
+
+    predecessor: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PredecessorLeft(Note):
+    """The old master is gone; ``died``: before it had left the service to this one."""
+
+    predecessor: int
+    died: bool
 
 
 @dataclass(frozen=True, slots=True)

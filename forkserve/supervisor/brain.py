@@ -13,11 +13,13 @@ from forkserve.supervisor.reconcile import Birth, plan
 from forkserve.supervisor.state import (
     FOREVER,
     Phase,
+    Policy,
     Stage,
     Template,
     Worker,
 )
 from forkserve.supervisor.switchboards import Switchboards
+from forkserve.supervisor.upgrades import Upgrades
 from forkserve.supervisor.verdicts import Verdicts
 
 LATE = 0.5
@@ -58,18 +60,28 @@ class Supervisor(Verdicts):
     @_observe.register
     def _started(self, event: on.Started) -> None:
         self.state.started_at = event.now
+        self.state.predecessor = event.predecessor
+        self.state.borrowed = event.predecessor is not None
         self.state.newest = self.state.trial = 1
 
     @_observe.register
     def _reload(self, event: on.ReloadRequested) -> None:
         state = self.state
         if state.stopping:
-            self._out.append(do.Ignored("reload", "the master is stopping"))
-            return
+            self._out.append(do.Ignored("reload", self._why_too_late()))
+        elif self._is_tried():
+            state.reload_waits = True
+            state.waiting_policy = event.policy
+            self._out.append(do.Waits("reload", self._not_ready_yet()))
+        else:
+            self._reload_now(event.now, event.policy)
+
+    def _reload_now(self, now: float, policy: Policy | None) -> None:
+        state = self.state
         state.backoff.stable()
         state.template_backoff.stable()
         generation = self.next_generation()
-        state.proposed = event.policy
+        state.proposed = policy
         if not state.current:
             self._adopt()  # nobody serves by the old one
         if generation == state.trial or state.newest == 0:
@@ -78,7 +90,7 @@ class Supervisor(Verdicts):
         state.trial = state.newest
         state.deaths_in_trial = 0
         if state.current and state.reload_began is None:
-            state.reload_began = event.now
+            state.reload_began = now
         self._out.append(do.ReloadBegins(state.newest, state.current or None, superseded))
 
     @_observe.register
@@ -110,7 +122,7 @@ class Supervisor(Verdicts):
     def _scale(self, event: on.ScaleRequested) -> None:
         state, target = self.state, self.state.target + event.by
         if state.stopping:
-            self._out.append(do.Ignored("scale", "the master is stopping"))
+            self._out.append(do.Ignored("scale", self._why_too_late()))
         elif not 1 <= target <= self.policy.most_workers:
             self._out.append(do.ScaleRefused(target, 1, self.policy.most_workers))
         else:
@@ -360,10 +372,24 @@ class Supervisor(Verdicts):
     _observe.register(on.SwitchboardExited, Switchboards._switchboard_exited)
     _observe.register(on.WorkerSlow, Switchboards._slow)
 
+    # What the masters of an upgrade say, and how they end: see Upgrades.
+
+    _observe.register(on.UpgradeRequested, Upgrades._upgrade_requested)
+    _observe.register(on.SuccessorForked, Upgrades._successor_forked)
+    _observe.register(on.SuccessorForkFailed, Upgrades._successor_fork_failed)
+    _observe.register(on.SuccessorReady, Upgrades._successor_ready)
+    _observe.register(on.SuccessorExtended, Upgrades._successor_extended)
+    _observe.register(on.SuccessorFailed, Upgrades._successor_failed)
+    _observe.register(on.SuccessorExited, Upgrades._successor_exited)
+    _observe.register(on.TakenOver, Upgrades._taken_over)
+    _observe.register(on.PredecessorGone, Upgrades._predecessor_gone)
+
     # -- reconcile --------------------------------------------------------------------
 
     def _reconcile(self, now: float) -> None:
         state = self.state
+        if state.succeeded_by is not None and not state.stopping:
+            self._begin_stop(now)
         if state.stage is Stage.STOPPING:
             self._go_on_stopping(now)
             return
@@ -374,6 +400,11 @@ class Supervisor(Verdicts):
             if now >= backoff.until:
                 backoff.until = float("-inf")
         self._note_parking()
+        if state.reload_waits and not self._is_tried():
+            state.reload_waits = False
+            self._reload_now(now, state.waiting_policy)
+        if state.upgrade_wanted and not self._upgrade_waits():
+            self._fork_successor(now)
         steps = plan(state, self.policy, now)
         if steps.switchboard:
             self._fork_switchboard(now)
@@ -438,6 +469,8 @@ class Supervisor(Verdicts):
             return
         if not state.all_ready_once:
             self._out.append(do.AllReady(state.target, now - state.started_at))
+            if state.borrowed:
+                self._out.append(do.ReportReady())
         elif state.reload_began is not None:
             took = now - state.reload_began
             self._out.append(do.ReloadDone(state.current, state.target, took))

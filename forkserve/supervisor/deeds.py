@@ -5,6 +5,7 @@ Each method changes the record and adds what is to be done to ``_out``.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from forkserve.supervisor.state import (
     Policy,
     Process,
     State,
+    Successor,
     Switchboard,
     Template,
     Worker,
@@ -27,7 +29,9 @@ class _Means:
     """How a process of one kind is brought to its end."""
 
     overdue: Callable[[int, Departure, float], Action]
-    dump: Callable[[int, int], Action]
+    dump: Callable[[int, int], Action] | None
+    """None: it cannot write its stacks."""
+
     kill: Callable[[int, int], Action]
 
 
@@ -35,6 +39,7 @@ _MEANS: Mapping[type[Process], _Means] = {
     Worker: _Means(do.WorkerOverdue, do.DumpStacks, do.Kill),
     Template: _Means(do.TemplateOverdue, do.DumpTemplate, do.KillTemplate),
     Switchboard: _Means(do.SwitchboardOverdue, do.DumpSwitchboard, do.KillSwitchboard),
+    Successor: _Means(do.MasterOverdue, None, do.KillMaster),
 }
 
 
@@ -76,8 +81,9 @@ class Deeds:
         process.phase = Phase.KILLED
         process.deadline = self._in_time(now + self.policy.dump_grace)
         self._overstays(process, why, limit)
-        if process.pid is not None:
-            self._out.append(_MEANS[type(process)].dump(process.id, process.pid))
+        dump = _MEANS[type(process)].dump
+        if process.pid is not None and dump is not None:
+            self._out.append(dump(process.id, process.pid))
 
     def _kill(self, process: Process, now: float) -> None:
         process.phase = Phase.KILLED
@@ -96,3 +102,10 @@ class Deeds:
         for board in self.state.switchboards.values():
             if board.phase is Phase.READY:
                 board.beat = max(board.beat, beat)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

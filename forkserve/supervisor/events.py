@@ -26,7 +26,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The master has its listeners and begins."""
+    """The master has its listeners and begins.
+
+    ``predecessor``: the pid of the master that it is to replace, in an upgrade. The listeners
+    are that one's too, until ``TakenOver``.
+    """
+
+    predecessor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class SettingsRejected(Event):
     """A reload was asked for, and the settings cannot be used."""
 
     failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequested(Event):
+    """Replace the master itself, and so everybody, by one that is started anew (SIGUSR2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,3 +325,67 @@ class SwitchboardExited(Event):
     switchboard_id: int
     exit: Exit
     stack: str = ""
+
+
+# What the new master of an upgrade says, and how it ends.
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorForked(Event):
+    """It exists, as this process, and is still to be executed."""
+
+    successor_id: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorForkFailed(Event):
+    """The operating system refused its fork."""
+
+    successor_id: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorReady(Event):
+    """All its workers are ready. ``switchboard``: it has one, which takes connections."""
+
+    successor_id: int
+    switchboard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorExtended(Event):
+    """It needs up to ``seconds`` more, from now, until it is ready."""
+
+    successor_id: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorFailed(Event):
+    """It cannot be executed or cannot start; it will exit."""
+
+    successor_id: int
+    failure: BootFailure
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorExited(Event):
+    """It is gone and has been waited for."""
+
+    successor_id: int
+    exit: Exit
+
+
+# What the old master says to the new one.
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver(Event):
+    """The old master leaves: the listeners are ours alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredecessorGone(Event):
+    """The old master has exited or, if it had not left the service to us, died."""

@@ -102,7 +102,12 @@ class Policy:
     """A ready switchboard that has not beaten for so long is hung."""
 
     handover_timeout: float = 10.0
-    """A switchboard that leaves by itself is killed after so long."""
+    """A switchboard that leaves by itself is killed after so long; so is a new master that
+    has said why it cannot start."""
+
+    dismissal_grace: float = 1.0
+    """A new master that is told to stop is killed so much after the graceful timeout: it has
+    workers of its own to bring to an end."""
 
     most_workers: int = 512
     """The highest target."""
@@ -115,6 +120,12 @@ class Policy:
         """How many processes there can be at most, those that are leaving included."""
         surge = max(self.surge, self.most_workers // 4)  # which a reload may ask for
         return 2 * (self.most_workers + self.spares) + surge + 1
+
+    @property
+    def succession_timeout(self) -> float:
+        """Seconds until a new master must be ready: a template and then the workers may take
+        the boot timeout each. Infinity: never."""
+        return 2 * self.boot_timeout or FOREVER
 
 
 @dataclass(slots=True)
@@ -183,6 +194,15 @@ class Switchboard(Process):
     beat: float = 0.0
     """When its loop last turned, as far as is known."""
 
+    onward: bool = False
+    """It passes everything on to the new master's switchboard."""
+
+
+@dataclass(slots=True)
+class Successor(Process):
+    """The new master of an upgrade, until it has taken over: then it is its own master. It has
+    ids of its own and is of no generation (0)."""
+
 
 @dataclass(slots=True)
 class State:
@@ -218,6 +238,30 @@ class State:
     last_id: int = 0
     last_template: int = 0
     last_switchboard: int = 0
+    last_successor: int = 0
+
+    upgrade_wanted: bool = False
+    """... and not begun yet."""
+
+    successor: Successor | None = None
+    succeeded_by: int | None = None
+    """The pid of the new master that has taken over; the stop is for its sake."""
+
+    has_onward_way: bool = False
+    """Its switchboard takes what ours holds."""
+
+    waiting_policy: Policy | None = None
+    """What the reload that waits brings."""
+
+    reload_waits: bool = False
+    """One was asked for while the new master was starting."""
+
+    predecessor: int | None = None
+    """The pid of the old master, until it is gone."""
+
+    borrowed: bool = False
+    """It has not left the service to us yet: its workers accept too."""
+
     parking: bool = False
     """Some worker is slow, so that idle connections wait at the switchboard."""
 
@@ -233,6 +277,11 @@ class State:
         return self.stage in (Stage.STOPPING, Stage.STOPPED)
 
     @property
+    def others_accept(self) -> bool:
+        """Whether another master's workers go on with the same listen queue."""
+        return self.borrowed or self.succeeded_by is not None
+
+    @property
     def wanted_generation(self) -> int:
         """The generation that ordinary workers should be of."""
         return self.current or self.newest
@@ -242,7 +291,13 @@ class State:
 
     def processes(self) -> list[Process]:
         """Everybody, workers first."""
-        return [*self.workers.values(), *self.templates.values(), *self.switchboards.values()]
+        successors = [self.successor] if self.successor else []
+        return [
+            *self.workers.values(),
+            *self.templates.values(),
+            *self.switchboards.values(),
+            *successors,
+        ]
 
     def serving(self) -> list[Worker]:
         """The workers that accept."""

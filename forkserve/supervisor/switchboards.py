@@ -23,7 +23,7 @@ class Switchboards(Deeds):
         board = self.state.switchboards[event.switchboard_id]
         board.pid = event.pid
         if board.departure is Departure.DRAINED and board.phase is Phase.DRAINING:
-            self._out.append(do.DismissSwitchboard(board.id, event.pid))
+            self._send_off(board)
         elif board.phase is Phase.KILLED:
             self._kill(board, event.now)
 
@@ -132,16 +132,32 @@ class Switchboards(Deeds):
                 board.phase = Phase.DRAINING  # starting, ready -> draining
                 board.departure = Departure.DRAINED
                 board.deadline = FOREVER
-                if board.pid is not None:
-                    self._out.append(do.DismissSwitchboard(board.id, board.pid))
+                board.onward = self.state.has_onward_way
+                self._send_off(board)
             if board.phase is Phase.DRAINING:
                 board.deadline = self._in_time(board.deadline)
+
+    def _send_off(self, board: Switchboard) -> None:
+        if board.pid is None:
+            return
+        if board.onward:
+            self._out.append(do.ForwardSwitchboard(board.id, board.pid))
+        else:
+            self._out.append(do.DismissSwitchboard(board.id, board.pid))
+
+    def _pass_on_no_more(self, now: float) -> None:
+        """Nobody is left who brings it anything: it passes on what it has got, and leaves."""
+        for board in self.state.switchboards.values():
+            if board.phase is Phase.DRAINING and board.onward and board.pid is not None:
+                board.onward = False
+                board.deadline = min(board.deadline, now + self.policy.handover_timeout)
+                self._send_off(board)
 
     def _hand_back_no_more(self, now: float) -> None:
         """Nobody is left to take what a switchboard holds."""
         for board in self.state.switchboards.values():
-            if board.phase is Phase.DRAINING:  # draining -> killed
-                self._kill(board, now)
+            if board.phase is Phase.DRAINING and not self.state.has_onward_way:
+                self._kill(board, now)  # draining -> killed
 
     def _note_parking(self) -> None:
         slow = [w.id for w in self.state.workers.values() if w.slow]

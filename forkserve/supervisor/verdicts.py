@@ -12,6 +12,7 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.backoff import STABLE_AFTER
+from forkserve.supervisor.deeds import signal_name
 from forkserve.supervisor.events import BootFailure, Exit
 from forkserve.supervisor.state import (
     FOREVER,
@@ -19,11 +20,12 @@ from forkserve.supervisor.state import (
     Preload,
     Process,
     Stage,
+    Successor,
     Switchboard,
     Template,
     Worker,
 )
-from forkserve.supervisor.switchboards import Switchboards
+from forkserve.supervisor.upgrades import Upgrades
 
 TRIAL_PATIENCE = 3
 """How often, for each worker that tries it, a generation may be killed from outside
@@ -51,7 +53,7 @@ _OWN_FAULT = frozenset(
 """Signals by which a process ends through its own doing (signal(7))."""
 
 
-class Verdicts(Switchboards):
+class Verdicts(Upgrades):
     """The judging half of the supervisor."""
 
     # -- deadlines and deaths ---------------------------------------------------------
@@ -96,6 +98,8 @@ class Verdicts(Switchboards):
         policy = self.policy
         if isinstance(process, Switchboard):
             self._switchboard_overdue(process, now)
+        elif isinstance(process, Successor):
+            self._successor_overdue(process, now)
         elif isinstance(process, Worker) and self._waits_for_its_birth(process):
             self._blame_the_template(process, now)
         elif process.phase is Phase.STARTING and self._is_missing(process):  # starting -> killed
@@ -202,7 +206,7 @@ class Verdicts(Switchboards):
             return
         who = f"Worker {process.id}" if isinstance(process, Worker) else "The template"
         how = (
-            f"was ended by {_signal_name(exit.signal)}"
+            f"was ended by {signal_name(exit.signal)}"
             if exit.signal
             else f"exited with {exit.code}"
         )
@@ -267,6 +271,7 @@ class Verdicts(Switchboards):
         if not patient:
             self._hurry()
         if not state.workers:
+            self._pass_on_no_more(now)
             self._hand_back_no_more(now)
         if not state.processes():
             state.stage = Stage.STOPPED  # stopping -> stopped
@@ -276,7 +281,8 @@ class Verdicts(Switchboards):
 
     def _workers_wait(self) -> bool:
         """Whether some are still to be asked to drain, for the switchboard's sake."""
-        return bool(self.state.switchboards and self.state.staying())
+        state = self.state
+        return bool(state.switchboards and state.staying() and not state.has_onward_way)
 
     def _hand_back_ends(self) -> float:
         return (self.state.stop_began or 0.0) + HAND_BACK
@@ -292,7 +298,8 @@ class Verdicts(Switchboards):
     def _stop_at_once(self, now: float, because: str) -> None:
         self._out.append(do.Stopping(because, len(self.state.workers), 0.0))
         self._begin_stop(now)
-        for process in self.state.processes():
+        self._dismiss_successor_at_once(now)
+        for process in [p for p in self.state.processes() if not isinstance(p, Successor)]:
             process.departure = process.departure or Departure.CUT_OFF
             self._kill(process, now)
 
@@ -300,14 +307,8 @@ class Verdicts(Switchboards):
         if not self.state.stopping:
             self.state.stage = Stage.STOPPING  # booting, serving -> stopping
             self.state.stop_began = now
-            self._out.append(do.CloseListeners())
+            self._out.append(do.CloseListeners(self.state.others_accept))
+            self._dismiss_successor(now)
             self._dismiss_switchboards(now)
             for template in [t for t in self.state.templates.values() if t.staying]:
                 self._dismiss(template, now)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

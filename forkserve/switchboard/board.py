@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, unread
+from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, Queue, unread
 
 BEAT = 1.0
 """Seconds between two heartbeats, and between two looks for what has been idle for too long."""
@@ -51,6 +51,8 @@ class Board:
         """A successor has been asked for, and is waited for until then."""
         self._full = False
         """It holds as many as it can, and workers keep theirs."""
+        self._onward: Queue | None = None
+        """Where everything goes from now on: to the switchboard of another master."""
 
     def watch(self, fd: int) -> None:
         """Have :meth:`turn` say when there is something to read from ``fd``."""
@@ -77,6 +79,8 @@ class Board:
             self._stirs(fd, ready[fd])
         if inbox in ready:
             self._take()
+        if self._onward is not None:
+            self._take_back()
         self._put()
         now = monotonic()
         if now - self._looked >= BEAT:
@@ -121,8 +125,20 @@ class Board:
 
     def _put(self) -> None:
         """Put what waits into the outbox, as far as there is room."""
-        while self._waiting and self._exchange.outbox.put([self._waiting[0]]):
-            os.close(self._waiting.popleft().fd)
+        way = self._onward or self._exchange.outbox
+        try:
+            while self._waiting and way.put([self._waiting[0]]):
+                os.close(self._waiting.popleft().fd)
+        except ConnectionError:  # nobody is there, onward, any more
+            while self._waiting:
+                os.close(self._waiting.popleft().fd)
+
+    def _take_back(self) -> None:
+        """Take what is in the outbox: the workers that it was for are leaving."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connections, _ = self._exchange.outbox.take()
+                self._waiting.extend(connections)
 
     def _close_the_late(self, now: float) -> None:
         for fd in [fd for fd, deadline in self._idle.items() if deadline <= now]:
@@ -148,6 +164,17 @@ class Board:
             row.open()
 
     # -- the end ----------------------------------------------------------------------
+
+    def pass_on(self, onward: Queue) -> None:
+        """Put all that it holds, and what still comes, into ``onward``, with the request that
+        has come if one has: that switchboard finds it as this one did."""
+        self._onward = onward
+        self._alone_until = None
+        self._most = 0
+        self._full = True
+        self._exchange.row.open()  # leaving workers have nobody else to give theirs to
+        self._epoll.register(self._exchange.outbox.exit.fileno(), select.EPOLLIN)
+        self._waiting.extend(map(self._release, list(self._idle)))
 
     def ask_for_successor(self, until: float) -> None:
         """Say that another one is needed, and serve on until there is one."""

@@ -11,9 +11,9 @@ from time import monotonic
 from typing import NoReturn
 
 from forkserve import titles
-from forkserve.channel import Channel, LastCall, Leaving, Ready, Trouble
+from forkserve.channel import Channel, LastCall, Leaving, PassOn, Ready, Trouble
 from forkserve.switchboard.board import Board
-from forkserve.switchboard.queues import Exchange
+from forkserve.switchboard.queues import Exchange, Queue
 from forkserve.worker import birth, lifeline
 
 HANDOVER = 4.0
@@ -65,14 +65,19 @@ def _be_the_switchboard(errand: Errand) -> int:
 def _serve(board: Board, errand: Errand, terminated: int) -> None:
     """Until the service ends, the master has died, or there is a successor."""
     channel = errand.channel
+    passes_on = False
     while True:
         ready = board.turn()
         if channel.fileno() in ready:
-            messages = channel.receive()
+            messages = channel.receive_with_fds()
             if channel.closed:
                 board.hand_out(monotonic() + BRIEFLY)
                 return
-            if any(isinstance(message, LastCall) for message in messages):
+            for message, fds in messages:
+                if isinstance(message, PassOn) and fds:
+                    board.pass_on(Queue.to(fds[0]))
+                    passes_on = True
+            if any(isinstance(message, LastCall) for message, _ in messages):
                 # Should the master die now, the kernel's SIGTERM is to end us.
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 board.hand_out(monotonic() + errand.graceful_timeout)
@@ -82,6 +87,8 @@ def _serve(board: Board, errand: Errand, terminated: int) -> None:
             return
         if terminated in ready and not lifeline.is_orphan(errand.master_pid):
             board.unwatch(terminated)
+            if passes_on:
+                continue  # it will be told to leave, once nobody needs it
             board.ask_for_successor(monotonic() + HANDOVER)
             channel.send(Leaving())
 

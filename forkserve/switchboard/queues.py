@@ -60,10 +60,24 @@ class Queue:
             entrance.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
         return cls(entrance, exit)
 
+    @classmethod
+    def of(cls, entrance: socket.socket, exit: socket.socket) -> Queue:
+        """One that another process has made."""
+        for end in (entrance, exit):
+            end.setblocking(False)
+        return cls(entrance, exit)
+
+    @classmethod
+    def to(cls, entrance_fd: int) -> Queue:
+        """One of which this process has, and needs, only the entrance."""
+        entrance = socket.socket(fileno=entrance_fd)
+        return cls.of(entrance, entrance)
+
     def put(self, connections: Sequence[Parked]) -> bool:
         """Send copies of up to MOST_IN_A_MESSAGE descriptors; the caller's stay open.
 
-        Returns False if there is no room now. Raises OSError for what is a mistake (EBADF).
+        Returns False if there is no room now. Raises OSError for what is a mistake (EBADF),
+        and if nobody has the other end any more (EPIPE).
         """
         deadlines = struct.pack(f"{len(connections)}d", *(c.deadline for c in connections))
         fds = array.array("i", [c.fd for c in connections])
@@ -121,9 +135,9 @@ class Exchange:
     row: SwitchboardRow
 
     @classmethod
-    def make(cls, row: SwitchboardRow) -> Exchange:
-        """Raises OSError (EMFILE)."""
-        inbox = Queue.make()
+    def make(cls, row: SwitchboardRow, inbox: Queue | None = None) -> Exchange:
+        """Two new queues, or one and this inbox. Raises OSError (EMFILE)."""
+        inbox = inbox or Queue.make()
         try:
             return cls(inbox, Queue.make(), row)
         except OSError:

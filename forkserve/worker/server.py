@@ -392,7 +392,8 @@ class WorkerServer(uvicorn.Server):
             self._accept()
 
     def _no_one_comes_after_us(self) -> None:
-        self._last_call.set()
+        if not self._job.row.queue_is_shared():  # else who waits there is another's to answer
+            self._last_call.set()
         if self._parking is not None:
             self._parking.close()
         if self.should_exit:

@@ -84,6 +84,7 @@ def _twin(brain: Supervisor) -> Supervisor:
     twin.state.switchboard_backoff = copy.copy(brain.state.switchboard_backoff)
     twin.state.switchboards = {i: copy.copy(b) for i, b in brain.state.switchboards.items()}
     twin.state.templates = {i: copy.copy(t) for i, t in brain.state.templates.items()}
+    twin.state.successor = copy.copy(brain.state.successor)
     twin.state.workers = {i: copy.copy(w) for i, w in brain.state.workers.items()}
     return twin
 
@@ -112,6 +113,28 @@ def key(world: World) -> Key:
         world.witness.newest_hope() - state.newest,
         now < world.witness.memory_is_short_until,
         _switchboards_key(world) if world.brain.policy.switchboard else None,
+        _upgrade_key(world),
+    )
+
+
+def _upgrade_key(world: World) -> Key:
+    state, witness = world.brain.state, world.witness
+    if state.successor is None and state.succeeded_by is None and state.predecessor is None:
+        return (state.upgrade_wanted,)
+    successor: Key = ()
+    if (one := state.successor) is not None:
+        due = _bucket(one.deadline - world.now)
+        successor = (one.phase, one.pid is None, one.departure, one.killed_at is None, due)
+    return (
+        successor,
+        witness.successor is None,
+        state.succeeded_by is None,
+        state.has_onward_way,
+        witness.reload_waits,
+        state.upgrade_wanted,
+        state.predecessor is None,
+        state.borrowed,
+        witness.reported,
     )
 
 
@@ -174,6 +197,7 @@ def _board_key(world: World, board: Switchboard) -> Key:
         _bucket(board.beat - now) if board.phase is Phase.READY else 0,
         board.born < state.switchboard_backoff.raised_at,
         board.ready_at is not None and now - board.ready_at < 5,
+        board.onward,
     )
 
 
@@ -270,6 +294,38 @@ def _moves_of_switchboard(board: Switchboard, now: float) -> Iterator[Event]:
         yield on.SwitchboardLeaving(now, board.id)
     graceful = board.phase is Phase.DRAINING
     yield on.SwitchboardExited(now, board.id, Exit(0 if graceful else -9))
+
+
+def upgrade_moves(world: World) -> Iterator[Event]:
+    """Upgrades, and all that may happen meanwhile but for changes of the number."""
+    now = world.now + TICK
+    if not world.brain.state.newest:
+        yield on.Started(now, story.PREDECESSOR)
+    else:
+        yield on.UpgradeRequested(now)
+    for event in moves(world):
+        if not isinstance(event, on.ScaleRequested):
+            yield event
+    yield from _moves_of_masters(world, now)
+
+
+def _moves_of_masters(world: World, now: float) -> Iterator[Event]:
+    state, witness = world.brain.state, world.witness
+    if (one := state.successor) is None:
+        if witness.successor is not None:  # it has taken over
+            yield on.SuccessorExited(now, witness.successor, Exit(-9))
+    elif one.pid is None:
+        yield on.SuccessorForked(now, one.id, story.successor_pid_of(one.id))
+        yield on.SuccessorForkFailed(now, one.id, "EAGAIN")
+    else:
+        yield on.SuccessorReady(now, one.id, switchboard=True)
+        yield on.SuccessorReady(now, one.id, switchboard=False)
+        yield on.SuccessorFailed(now, one.id, BootFailure("no module named 'demo'"))
+        yield on.SuccessorExited(now, one.id, Exit(1))
+    if state.predecessor is not None:
+        yield on.PredecessorGone(now)
+        if witness.reported and state.borrowed:
+            yield on.TakenOver(now)
 
 
 def deploy_moves(world: World) -> Iterator[Event]:
@@ -387,6 +443,16 @@ def _obliging(world: World) -> Event:
             return on.SwitchboardReady(now, board.id)
         if board.phase is not Phase.READY:
             return on.SwitchboardExited(now, board.id, Exit(0))
+    if (one := world.brain.state.successor) is not None:
+        if one.pid is None:
+            return on.SuccessorForked(now, one.id, story.successor_pid_of(one.id))
+        if one.phase is Phase.STARTING:
+            return on.SuccessorReady(now, one.id, switchboard=True)
+        return on.SuccessorExited(now, one.id, Exit(0))
+    if world.brain.state.predecessor is not None and not world.brain.state.borrowed:
+        return on.PredecessorGone(now)
+    if world.brain.state.borrowed and world.witness.reported:
+        return on.TakenOver(now)
     for worker in workers:
         if worker.id in world.witness.unborn:
             return on.Forked(now, worker.id, 1000 + worker.id)
@@ -468,6 +534,24 @@ def serving_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
 def stopping_with_a_switchboard(policy: Policy = BOARD_POLICY) -> World:
     """... and a stop has begun."""
     return following(serving_with_a_switchboard(policy), story.term)
+
+
+def upgrading(policy: Policy = POLICY) -> World:
+    """Two workers are ready, and a new master has been started."""
+    beginning = serving_with_a_switchboard if policy.switchboard else serving
+    return following(beginning(policy), story.upgrade, story.successor_born(1))
+
+
+def handed_over(policy: Policy = BOARD_POLICY) -> World:
+    """... and has taken over."""
+    return following(upgrading(policy), story.successor_ready(1))
+
+
+def beside_another(policy: Policy = POLICY) -> World:
+    """This is the new master: its two workers are ready, and it waits to take over."""
+    return following(
+        newborn(policy), story.start_beside, *_each(story.born, 1, 2), *_each(story.ready, 1, 2)
+    )
 
 
 def half_reloaded(policy: Policy = POLICY) -> World:

@@ -27,6 +27,15 @@ MOST_SWITCHBOARDS = 3
 SHORTEST_WAIT = 0.37
 """Seconds that nobody is made after the OOM killer has taken a process that was of use."""
 
+OF_A_SUCCESSOR = (
+    on.SuccessorForked,
+    on.SuccessorForkFailed,
+    on.SuccessorExtended,
+    on.SuccessorFailed,
+    on.SuccessorExited,
+)
+"""Whatever of that happens, it does not end the service."""
+
 OF_A_SWITCHBOARD = (
     on.SwitchboardForked,
     on.SwitchboardForkFailed,
@@ -86,6 +95,20 @@ class Witness:
         self.stop_began = 0.0
         self.now = 0.0
         """The time of the last event."""
+        self.successor: int | None = None
+        """The new master that was asked for and is not gone, by its id ..."""
+        self.successor_pid: int | None = None
+        """... and its pid, once it is born."""
+        self.last_successor = 0
+        self.handed_over = False
+        self.passes_on = False
+        """... to one that has a switchboard, and so have we."""
+        self.can_take_over: int | None = None
+        """The new master that has just said so."""
+        self.reload_waits = False
+        self.predecessor: int | None = None
+        self.borrowed = False
+        self.reported = False
         self.slow: frozenset[int] = frozenset()
         self.parking = False
         self.memory_is_short_until = 0.0
@@ -134,11 +157,25 @@ class Witness:
     def _hear(self, event: Event) -> None:
         self.now = event.now
         self.leaver = event.worker_id if isinstance(event, on.WorkerLeaving) else None
+        self.can_take_over = None
         match event:
             case on.ReloadRequested(policy=policy) if not self.stopping:
                 self.proposed = policy
                 if not self.ever_ready:
                     self._adopt()
+            case on.Started(predecessor=predecessor):
+                self.predecessor, self.borrowed = predecessor, predecessor is not None
+            case on.SuccessorForked(pid=pid):
+                self.successor_pid = pid
+            case on.SuccessorForkFailed() | on.SuccessorExited():
+                self.successor = self.successor_pid = None
+            case on.SuccessorReady(successor_id=successor_id, switchboard=switchboard):
+                self.can_take_over = successor_id
+                self.passes_on = switchboard
+            case on.TakenOver():
+                self.borrowed = False
+            case on.PredecessorGone():
+                self.predecessor, self.borrowed = None, False
             case on.Forked(worker_id=worker_id, pid=pid):
                 self.unborn -= {worker_id}
                 self.pids[worker_id] = pid
@@ -185,6 +222,7 @@ class Witness:
 
     def _follow(self, brain: Supervisor, event: Event, actions: list[Action]) -> None:
         stopping = self.stopping
+        self.passes_on &= brain.policy.switchboard
         before, phases = self.phases, {w.id: w.phase for w in brain.state.workers.values()}
         were, are = self.template_phases, {t.id: t.phase for t in brain.state.templates.values()}
         require(not self.left or not any(map(_is_deed, actions)), "leave", "a deed after it")
@@ -201,6 +239,11 @@ class Witness:
                 self._harmless(before, phases, event)
             if not self.stopping:
                 self._parking_is_told(phases)
+        self._masters(brain)
+        if not stopping and isinstance(event, OF_A_SUCCESSOR):
+            lost = [i for i, p in before.items() if p is Phase.READY and phases.get(i) is not p]
+            harmless = not lost and not self.stopping
+            require(harmless, "a failed upgrade harms nobody", f"{event} cost {lost}")
         self._capacity(before, phases, event, brain.policy.spares)
         self._spares_are_used(brain)
         self._room(brain, phases, actions)
@@ -298,6 +341,7 @@ class Witness:
                 self.target = target
             case do.ReloadBegins(generation, superseded=superseded):
                 self.newest = generation
+                self.reload_waits = False
                 self.given_up |= {superseded} if superseded else set()
             case do.GenerationAccepted():
                 self._adopt()
@@ -310,12 +354,51 @@ class Witness:
                 self._stop_begins()
             case do.CloseListeners():
                 require(self.stopping, "leave", "listeners closed for no reason")
+                others = self.borrowed or self.handed_over
+                alone = action.others_accept is others
+                require(alone, "only the last one closes the queue", str(action))
+            case do.ForkMaster(successor_id):
+                require(not self.stopping, "no fork in a stop", str(action))
+                require(self.ever_ready, "a master that serves is replaced", str(action))
+                require(successor_id > self.last_successor, "ids are new", str(action))
+                alone = self.successor is None and self.predecessor is None
+                require(alone, "at most two masters", str(action))
+                self.last_successor = self.successor = successor_id
+            case do.DismissMaster(successor_id, pid) | do.KillMaster(successor_id, pid):
+                ours = (self.successor, self.successor_pid) == (successor_id, pid)
+                require(ours, "only our own pids", str(action))
+                require(not self.handed_over, "who has taken over is left alone", str(action))
+            case do.HandOver(successor_id, pid):
+                ours = (self.successor, self.successor_pid) == (successor_id, pid)
+                require(ours, "only our own pids", str(action))
+                ready = self.can_take_over == successor_id and not self.stopping
+                require(ready, "make before break", str(action))
+                self.handed_over = True
+                self._stop_begins()
+            case do.PassReloadOn(pid):
+                require(self.successor_pid == pid, "only our own pids", str(action))
+                require(self.reload_waits and self.handed_over, "no reload is lost", str(action))
+                self.reload_waits = False
+            case do.Waits("reload"):
+                self.reload_waits = True
+            case do.ReportReady():
+                ready = sum(w.phase is Phase.READY for w in brain.state.workers.values())
+                fit = self.borrowed and not self.reported and ready >= self.target
+                require(fit, "it reports what is", str(action))
+                self.reported = True
+            case do.ForwardSwitchboard(board_id, pid):
+                ours = self.board_pids.get(board_id) == pid
+                require(ours, "only our own pids", str(action))
+                way = self.handed_over and self.passes_on
+                require(way, "there is a way on", str(action))
             case do.Leave():
                 require(self.stopping, "leave", "for no reason")
                 require(not self.unborn and not self.pids, "leave", "a worker is left behind")
                 require(not self.templates, "leave", "a template is left behind")
                 alone = not brain.state.switchboards and not self.board_pids
                 require(alone, "leave", "a switchboard is left behind")
+                alone = self.successor is None or self.handed_over
+                require(alone, "leave", "a new master is left behind")
                 self.left = True
 
     # -- the rules ----------------------------------------------------------------------
@@ -374,6 +457,21 @@ class Witness:
         require(not lost, "the switchboard harms nobody", f"it cost {lost}")
         require(not self.stopping, "the switchboard harms nobody", "it ended the service")
 
+    def _masters(self, brain: Supervisor) -> None:
+        """There is a new master or there is none, and what was asked of it is not forgotten."""
+        state, successor = brain.state, brain.state.successor
+        known = None if successor is None else successor.id
+        is_ours = None if self.handed_over else self.successor
+        require(known == is_ours, "nobody is forgotten", f"new master {is_ours}, {successor}")
+        if successor is not None:
+            timed = brain.next_deadline() <= successor.deadline < FOREVER
+            require(timed, "every phase ends", str(successor))
+        tried = successor is not None and successor.phase is Phase.STARTING
+        # A canary that is not born yet will have what is on disk then.
+        met = tried or self.stopping or state.trial is not None
+        require(met or not self.reload_waits, "no reload is lost", "it waits for nobody")
+        self.reload_waits &= tried
+
     def _parking_is_told(self, phases: dict[int, Phase]) -> None:
         slow = self.slow & phases.keys()
         require(self.parking is bool(slow), "parking is told as it is", f"slow: {slow}")
@@ -384,7 +482,7 @@ class Witness:
         by_itself = self.leaver == drain.worker_id
         if by_itself or before.get(drain.worker_id) not in (Phase.STARTING, Phase.READY):
             return  # it drains already, and is hurried
-        gone = not brain.state.switchboards
+        gone = not brain.state.switchboards or self.passes_on
         waited = self.now >= self.stop_began + HAND_BACK
         require(gone or waited, "what is handed back is found", str(drain))
 
@@ -401,7 +499,8 @@ class Witness:
             if process.pid is not None and not process.staying and sentenced:
                 require(process.deadline <= latest, rule, str(process))
         waits = [b for b in state.switchboards.values() if b.phase is not Phase.KILLED]
-        require(bool(state.workers) or not waits, rule, f"nobody takes from {waits}")
+        taken = bool(state.workers) or self.passes_on
+        require(taken or not waits, rule, f"nobody takes from {waits}")
 
     def _spares_are_used(self, brain: Supervisor) -> None:
         """Nobody is missing while a spare, which could accept at once, is kept back."""
@@ -489,6 +588,9 @@ def settled(brain: Supervisor, witness: Witness) -> bool:
     """Whether everything is as the user wants it."""
     if witness.stopping:
         return witness.left
+    state = brain.state
+    if state.predecessor or state.successor or state.upgrade_wanted:
+        return False
     workers = brain.state.workers.values()
     serve = [w for w in workers if not w.spare]
     hope = witness.newest_hope()

@@ -47,6 +47,8 @@ class SimKernel:
         self.processes: dict[int, Process] = {}
         self.templates: dict[int, Process] = {}
         self.boards: dict[int, Process] = {}
+        self.successor: tuple[int, Process] | None = None
+        """A new master that has not taken over, and its id."""
         self.tickets: dict[int, int] = {}
         """Which template has been asked for each worker that is not born yet."""
         self._calendar: list[tuple[float, int, Callable[[], None]]] = []
@@ -112,6 +114,17 @@ class SimKernel:
                     self._later(1.0, lambda: self.end_board(board_id, 0))
             case do.KillSwitchboard(board_id):
                 self._later(7.0, lambda: self.end_board(board_id, -9))
+            case do.ForkMaster(successor_id):
+                self._later(0.5, lambda: self._birth_of_master(successor_id))
+            case do.DismissMaster(successor_id):
+                if not self._is_deaf(successor_id):
+                    self._later(9.0, lambda: self.end_master(successor_id, 0))
+            case do.KillMaster(successor_id):
+                self._later(7.0, lambda: self.end_master(successor_id, -9))
+            case do.HandOver():
+                self.successor = None
+            case do.ReportReady():
+                self._later(1.0, self._is_left_the_service)
             case do.Drain(worker_id):
                 process = self.processes[worker_id]
                 if not process.deaf or self.kind:
@@ -161,6 +174,48 @@ class SimKernel:
                 self._birth(worker_id)
             else:
                 self.tell(on.ForkLost(self.now, worker_id))
+
+    def _birth_of_master(self, successor_id: int) -> None:
+        if not self.kind and self.random.random() < 0.1:
+            self.tell(on.SuccessorForkFailed(self.now, successor_id, "EAGAIN"))
+            return
+        self._last_pid += 1
+        fate = "ready" if self.kind else self.random.choice(_MASTER_FATES)
+        self.successor = successor_id, Process(self._last_pid, deaf=fate == "hang")
+        self.tell(on.SuccessorForked(self.now, successor_id, self._last_pid))
+        self._later(20.0, lambda: self._master_begins(successor_id, fate))
+
+    def _master_begins(self, successor_id: int, fate: str) -> None:
+        if self.successor is None or self.successor[0] != successor_id:
+            return
+        if fate == "ready":
+            with_a_switchboard = self.random.random() < 0.7
+            self.tell(on.SuccessorReady(self.now, successor_id, with_a_switchboard))
+        elif fate == "fail":
+            self.tell(on.SuccessorFailed(self.now, successor_id, BootFailure("ImportError")))
+            self._later(14.0, lambda: self.end_master(successor_id, 3))
+        elif fate != "hang":
+            self.end_master(successor_id, int(fate))
+
+    def _is_deaf(self, successor_id: int) -> bool:
+        return self.successor is not None and self.successor[1].deaf
+
+    def end_master(self, successor_id: int, code: int) -> None:
+        """A new master that has not taken over ends, unless it already has."""
+        if self.successor is not None and self.successor[0] == successor_id:
+            self.successor = None
+            self.tell(on.SuccessorExited(self.now, successor_id, Exit(code)))
+
+    def _is_left_the_service(self) -> None:
+        """By the master before this one, which then leaves."""
+        if self.witness.borrowed:
+            self.tell(on.TakenOver(self.now))
+            self._later(15.0, self.predecessor_goes)
+
+    def predecessor_goes(self) -> None:
+        """The master before this one ends, or dies before it has left the service."""
+        if self.witness.predecessor is not None:
+            self.tell(on.PredecessorGone(self.now))
 
     def _birth_of_board(self, board_id: int) -> None:
         if not self.kind and self.random.random() < 0.1:
@@ -262,4 +317,5 @@ class SimKernel:
 
 _TEMPLATE_FATES = ("ready",) * 7 + ("fail", "hang", "unfit", "1", "-9")
 _FATES = ("ready",) * 6 + ("fail", "hang", "1", "-9", "-9")
+_MASTER_FATES = ("ready",) * 2 + ("fail",) * 3 + ("hang", "1", "-9")
 _BOARD_FATES = ("ready",) * 5 + ("hang", "dies")

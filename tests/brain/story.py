@@ -3,7 +3,7 @@
 A row reads ``at(when, what happens, *what the supervisor does)``. Deeds are given
 as they must be, notes by their type, both in the order in which they come. The
 process of worker 7 is always pid 1007, that of template 7 pid 2007, that of switchboard 7
-pid 3007.
+pid 3007, that of the seventh new master 4007.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ def template_pid_of(template_id: int) -> int:
 def board_pid_of(switchboard_id: int) -> int:
     return 3000 + switchboard_id
 
+
+def successor_pid_of(successor_id: int) -> int:
+    return 4000 + successor_id
+
+
+PREDECESSOR = 5000
+"""The pid of the master that one which has just been started is to replace."""
 
 # What happens. Those without arguments are used as they stand: ``at(0, start, ...)``.
 
@@ -187,6 +194,47 @@ def board_exits(switchboard_id: int, code: int = 0) -> Happening:
     return lambda now: on.SwitchboardExited(now, switchboard_id, Exit(code))
 
 
+def upgrade(now: float) -> Event:
+    return on.UpgradeRequested(now)
+
+
+def start_beside(now: float) -> Event:
+    """Like ``start``, to replace another master."""
+    return on.Started(now, PREDECESSOR)
+
+
+def taken_over(now: float) -> Event:
+    return on.TakenOver(now)
+
+
+def predecessor_gone(now: float) -> Event:
+    return on.PredecessorGone(now)
+
+
+def successor_born(successor_id: int) -> Happening:
+    return lambda now: on.SuccessorForked(now, successor_id, successor_pid_of(successor_id))
+
+
+def successor_refused(successor_id: int) -> Happening:
+    return lambda now: on.SuccessorForkFailed(now, successor_id, "EAGAIN")
+
+
+def successor_ready(successor_id: int, *, switchboard: bool = True) -> Happening:
+    return lambda now: on.SuccessorReady(now, successor_id, switchboard)
+
+
+def successor_extended(successor_id: int, seconds: float) -> Happening:
+    return lambda now: on.SuccessorExtended(now, successor_id, seconds)
+
+
+def successor_fails(successor_id: int) -> Happening:
+    return lambda now: on.SuccessorFailed(now, successor_id, FAILURE)
+
+
+def successor_exits(successor_id: int, code: int = 0) -> Happening:
+    return lambda now: on.SuccessorExited(now, successor_id, Exit(code))
+
+
 # What the supervisor does.
 
 
@@ -253,7 +301,33 @@ def kill(worker_id: int) -> Action:
     return do.Kill(worker_id, pid_of(worker_id))
 
 
+def forward_board(switchboard_id: int) -> Action:
+    return do.ForwardSwitchboard(switchboard_id, board_pid_of(switchboard_id))
+
+
+def fork_master(successor_id: int) -> Action:
+    return do.ForkMaster(successor_id)
+
+
+def dismiss_master(successor_id: int, *, at_once: bool = False) -> Action:
+    return do.DismissMaster(successor_id, successor_pid_of(successor_id), at_once)
+
+
+def kill_master(successor_id: int) -> Action:
+    return do.KillMaster(successor_id, successor_pid_of(successor_id))
+
+
+def hand_over(successor_id: int) -> Action:
+    return do.HandOver(successor_id, successor_pid_of(successor_id))
+
+
+def pass_reload_on(successor_id: int) -> Action:
+    return do.PassReloadOn(successor_pid_of(successor_id))
+
+
+report_ready = do.ReportReady()
 close = do.CloseListeners()
+close_for_others = do.CloseListeners(others_accept=True)
 
 
 def leave(code: int = 0) -> Action:

@@ -15,11 +15,12 @@ from tests.brain.explorer import (
     HASTY_POLICY,
     TEMPLATE_POLICY,
     World,
+    beside_another,
     deploy_moves,
     explore,
     half_reloaded,
+    handed_over,
     key,
-    moves,
     moves_when_memory_is_short,
     newborn,
     on_trial_from_a_template,
@@ -28,6 +29,8 @@ from tests.brain.explorer import (
     serving_from_a_template,
     serving_with_a_switchboard,
     stopping_with_a_switchboard,
+    upgrade_moves,
+    upgrading,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -119,24 +122,46 @@ def test_every_order_when_memory_is_short(beginning: Callable[[], World], depth:
     assert found.worlds > 800
 
 
+@pytest.mark.parametrize(
+    ("beginning", "depth", "worlds"),
+    [
+        (newborn, 4, 600),
+        (upgrading, 3, 800),
+        (lambda: upgrading(BOARD_POLICY), 3, 2_000),
+        (handed_over, 6, 180),
+        (lambda: handed_over(HASTY_POLICY), 6, 180),
+        (beside_another, 3, 900),
+    ],
+    ids=["newborn", "upgrading", "with a switchboard", "leaving", "leaving in no time", "new"],
+)
+def test_every_order_in_an_upgrade(beginning: Callable[[], World], depth: int, worlds: int) -> None:
+    assert explore(beginning(), depth=depth, moves=upgrade_moves).worlds > worlds
+
+
 _FAR_REACHING = (
-    on.WorkerExited | on.TemplateExited | on.SwitchboardExited | on.ScaleRequested | on.Alarm
+    on.WorkerExited
+    | on.TemplateExited
+    | on.SwitchboardExited
+    | on.SuccessorExited
+    | on.ScaleRequested
+    | on.Alarm
 )
 
 
 @pytest.mark.parametrize(
-    "beginning", [half_reloaded, with_a_spare_from_a_template, serving_with_a_switchboard]
+    "beginning",
+    [half_reloaded, with_a_spare_from_a_template, serving_with_a_switchboard, upgrading],
 )
 def test_worlds_share_nothing(beginning: Callable[[], World]) -> None:
     """What happens in one branch of the search cannot be seen in another."""
     world = beginning()
     was = key(world)
     state, books = copy.deepcopy(world.brain.state), copy.deepcopy(vars(world.witness))
-    for event in moves(world):
+    for event in upgrade_moves(world):
         later = world.after(event)
         if not isinstance(event, _FAR_REACHING):
             continue
-        for again in moves(later):
+        for again in upgrade_moves(later):
             later.after(again)
     assert key(world) == was
     assert world.brain.state == state

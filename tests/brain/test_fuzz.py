@@ -12,12 +12,14 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.state import Preload
 from tests.brain.invariants import settled
 from tests.brain.simkernel import SimKernel
+from tests.brain.story import PREDECESSOR
 
 WISHES = st.sampled_from(
     ["reload"] * 4
     + ["more", "fewer", "crash", "crash", "out of memory", "hang", "sent away", "spent"]
     + ["template dies", "template dies", "template hangs", "resumed", "wait"]
     + ["board dies", "board hangs", "board sent away", "slow", "fast"]
+    + ["upgrade", "upgrade", "new master dies", "old master dies"]
 )
 STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
 SCRIPT = st.lists(st.tuples(st.floats(0, 40), WISHES), min_size=1, max_size=40)
@@ -59,6 +61,12 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.board_leaves(kernel.random.choice(sorted(kernel.boards)))
         case "slow" | "fast" if alive:
             kernel.is_slow(kernel.random.choice(alive), wish == "slow")
+        case "upgrade":
+            kernel.tell(on.UpgradeRequested(now))
+        case "new master dies" if kernel.successor:
+            kernel.end_master(kernel.successor[0], -9)
+        case "old master dies":
+            kernel.predecessor_goes()
         case "sent away" if alive:
             kernel.leaves(kernel.random.choice(alive))
 
@@ -77,6 +85,7 @@ def befall(kernel: SimKernel, wish: str) -> None:
     preload=st.sampled_from(Preload),
     switchboard=st.booleans(),
     graceful_timeout=st.sampled_from([8, 8, 0, 1]),
+    predecessor=st.sampled_from([None, None, PREDECESSOR]),
     random=st.randoms(use_true_random=False),
 )
 def test_a_long_life(
@@ -88,6 +97,7 @@ def test_a_long_life(
     preload: Preload,
     switchboard: bool,
     graceful_timeout: int,
+    predecessor: int | None,
     random: Random,
 ) -> None:
     policy = Policy(
@@ -102,7 +112,7 @@ def test_a_long_life(
         most_workers=8,
     )
     kernel = SimKernel(policy, random)
-    kernel.tell(on.Started(0.0))
+    kernel.tell(on.Started(0.0, predecessor))
     for pause, wish in script:
         kernel.run(pause)
         befall(kernel, wish)

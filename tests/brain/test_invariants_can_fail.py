@@ -16,12 +16,17 @@ from forkserve.supervisor.events import (
     BootFailure,
     Event,
     ReloadRequested,
+    SuccessorExited,
+    SuccessorFailed,
+    SuccessorForked,
+    SuccessorReady,
     SwitchboardExited,
     SwitchboardLeaving,
     TemplateExited,
+    WorkerReady,
 )
 from forkserve.supervisor.reconcile import Birth, Plan
-from forkserve.supervisor.state import FOREVER, Stage, State, Template, Worker
+from forkserve.supervisor.state import FOREVER, Policy, Stage, State, Template, Worker
 from tests.brain import story
 from tests.brain.explorer import (
     BOARD_POLICY,
@@ -29,6 +34,7 @@ from tests.brain.explorer import (
     TEMPLATE_POLICY,
     Broken,
     World,
+    beside_another,
     deploy_moves,
     explore,
     following,
@@ -41,6 +47,8 @@ from tests.brain.explorer import (
     serving,
     serving_from_a_template,
     serving_with_a_switchboard,
+    upgrade_moves,
+    upgrading,
     with_a_spare,
     with_a_spare_from_a_template,
 )
@@ -506,6 +514,140 @@ SWITCHBOARD_BREAKS: list[tuple[Break, str]] = [
 ]
 
 
+# In an upgrade.
+
+
+def closes_a_queue_that_others_accept_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(State, "others_accept", property(lambda _: False))
+
+
+def leaves_the_queue_open_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(State, "others_accept", property(lambda _: True))
+
+
+def starts_a_second_new_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_is_tried", lambda _: False)
+    monkeypatch.setattr(Supervisor, "_upgrade_waits", lambda _: "")
+
+
+def does_not_wait_for_the_old_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_upgrade_waits", lambda _: "")
+
+
+def never_gets_round_to_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_upgrade_waits", lambda _: "not now")
+
+
+def starts_a_master_in_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING and self.state.successor is None:
+            self._fork_successor(now)
+
+    wrap(monkeypatch, "_reconcile", again)
+
+
+def leaves_to_one_that_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forked(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SuccessorForked) and not self.state.stopping:
+            self._successor_ready(SuccessorReady(event.now, event.successor_id, True))
+
+    once_observed(monkeypatch, forked)
+
+
+def ends_the_one_that_has_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin_stop(self: Supervisor, now: float) -> None:
+        if self.state.succeeded_by is not None:
+            self._out.append(do.DismissMaster(1, self.state.succeeded_by))
+
+    wrap(monkeypatch, "_begin_stop", begin_stop)
+
+
+def leaves_a_new_master_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(self: Supervisor, now: float) -> None:
+        if self.state.stage is Stage.STOPPING and not self.state.workers:
+            self.state.stage = Stage.STOPPED
+            self._out.append(do.Leave(0))
+
+    wrap(monkeypatch, "_reconcile", leave)
+
+
+def waits_for_ever_for_a_new_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Policy, "succession_timeout", property(lambda _: FOREVER))
+
+
+def gives_a_new_master_longer_than_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "_dismissal_limit", lambda _: 60.0)
+
+
+def forgets_a_new_master_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SuccessorFailed):
+            self.state.successor = None
+
+    once_observed(monkeypatch, failed)
+
+
+def signals_a_new_master_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exited(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SuccessorExited):
+            self._out.append(do.KillMaster(1, story.successor_pid_of(1)))
+
+    once_observed(monkeypatch, exited)
+
+
+def loses_the_reload_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(self: Supervisor, event: Event) -> None:
+        self.state.reload_waits = False
+
+    once_observed(monkeypatch, lose)
+
+
+def takes_a_worker_along_with_the_new_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(self: Supervisor, event: Event) -> None:
+        if isinstance(event, SuccessorFailed):
+            for worker in self.state.in_phase(Phase.READY)[:1]:
+                self._drain(worker, event.now)
+
+    once_observed(monkeypatch, failed)
+    monkeypatch.setattr("tests.brain.invariants.Witness._capacity", lambda *args: None)
+
+
+def passes_on_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready(self: Supervisor, event: Event) -> None:
+        self.state.has_onward_way = self.state.succeeded_by is not None
+
+    once_observed(monkeypatch, ready)
+
+
+def reports_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready(self: Supervisor, event: Event) -> None:
+        if self.state.borrowed and isinstance(event, WorkerReady):
+            self._out.append(do.ReportReady())
+
+    once_observed(monkeypatch, ready)
+
+
+UPGRADE_BREAKS: list[tuple[Break, str]] = [
+    (closes_a_queue_that_others_accept_from, "only the last one closes the queue"),
+    (leaves_the_queue_open_for_nobody, "only the last one closes the queue"),
+    (starts_a_second_new_master, "at most two masters"),
+    (does_not_wait_for_the_old_master, "at most two masters"),
+    (never_gets_round_to_an_upgrade, "all ends well"),
+    (starts_a_master_in_a_stop, "no fork in a stop"),
+    (leaves_to_one_that_is_not_ready, "make before break"),
+    (ends_the_one_that_has_taken_over, "who has taken over is left alone"),
+    (leaves_a_new_master_behind, "leave"),
+    (waits_for_ever_for_a_new_master, "every phase ends"),
+    (gives_a_new_master_longer_than_a_stop, "the stop ends in time"),
+    (forgets_a_new_master_that_failed, "nobody is forgotten"),
+    (signals_a_new_master_that_is_gone, "only our own pids"),
+    (loses_the_reload_of_meanwhile, "no reload is lost"),
+    (takes_a_worker_along_with_the_new_master, "a failed upgrade harms nobody"),
+    (passes_on_to_nobody, "there is a way on"),
+    (reports_too_early, "it reports what is"),
+]
+
+
 TEMPLATE_BREAKS: list[tuple[Break, str]] = [
     (forks_from_a_template_that_still_imports, "only a ready template forks"),
     (forks_from_a_template_that_is_gone, "only a ready template forks"),
@@ -613,6 +755,21 @@ def test_a_broken_supervisor_is_found_out_when_memory_is_short(
     with pytest.raises(Broken) as found:
         explore(*unbroken, depth=2, closing=False, moves=moves_when_memory_is_short)
     assert found.value.rule == "who lacks memory waits"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "rule"), UPGRADE_BREAKS, ids=[b.__name__ for b, _ in UPGRADE_BREAKS]
+)
+def test_a_broken_supervisor_is_found_out_in_an_upgrade(
+    break_it: Break, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = [newborn(), upgrading(BOARD_POLICY), beside_another()]
+    unbroken.append(following(serving(), story.upgrade))
+    unbroken.append(following(upgrading(), story.term, story.exits(1)))
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(*unbroken, depth=2, moves=upgrade_moves, closing=rule == "all ends well")
+    assert found.value.rule == rule
 
 
 def test_both_sets_of_moves_are_what_they_seem() -> None:

@@ -23,13 +23,13 @@ def start(folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers; afterwards none of their processes is left and the port is free."""
     servers: list[Server] = []
 
-    def start_one(*options: str, **how: Any) -> Server:
-        servers.append(Server(folder, *options, **how))
+    def start_one(*options: str, **details: Any) -> Server:
+        servers.append(Server(details.pop("folder", folder), *options, **details))
         return servers[-1]
 
     yield start_one
     for server in servers:
-        ended = server.process.poll() is not None
+        ended = server.has_ended()
         left = [pid for pid in server.seen_pids if not is_gone(pid)] if ended else []
         server.clean_up()
         assert not left, f"orphans {left}:\n{server.log}"

@@ -43,9 +43,15 @@ async def app(scope, receive, send):
 """
 
 
+_SOMEBODY = r"(?:worker \d+|template|switchboard|new master) \(pid (\d+)"
+
+
 class Server:
-    """A running ``forkserve`` and its log. ``under``: a command that executes the rest of its
-    command line, in which it runs."""
+    """A running ``forkserve`` and its log.
+
+    ``process`` is the master that was started; after an upgrade ``pid`` is another's, who is
+    no child of ours, but of the same process group, and writes to the same log.
+    """
 
     def __init__(
         self,
@@ -56,14 +62,16 @@ class Server:
         bind: Sequence[str] = ("127.0.0.1:0",),
         under: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        command: Sequence[str] = (sys.executable, "-m", "forkserve"),
     ) -> None:
         self.folder = folder
         binds = [word for address in bind for word in ("-b", address)]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [*under, sys.executable, "-m", "forkserve", *binds, *options, app],
+            [*under, *command, *binds, *options, app],
             cwd=folder,
-            env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=environment
+            | {"PYTHONPATH": str(Path(__file__).parents[2]), "PWD": os.fspath(folder)},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -82,7 +90,7 @@ class Server:
         for line in self.process.stderr:
             with self._news:
                 self.lines.append(line.rstrip("\n"))
-                for pid in re.findall(r"(?:worker \d+|template|switchboard) \(pid (\d+)", line):
+                for pid in re.findall(_SOMEBODY, line):
                     self.seen_pids.add(int(pid))
                 self._news.notify_all()
         with self._news:
@@ -121,7 +129,9 @@ class Server:
     def wait_for_exit(self) -> int:
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
-        return code
+        if self.pid == self.process.pid:
+            return code
+        return int(self.wait_for_log(rf"\[{self.pid}\] .*exit code (\d+)")[1])
 
     # -- looking --------------------------------------------------------------------
 
@@ -136,7 +146,9 @@ class Server:
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The master that serves, or has served last."""
+        heirs = re.findall(r"\(pid (\d+)\) (?:has taken over|goes on alone)", self.log)
+        return int(heirs[-1]) if heirs else self.process.pid
 
     @property
     def port(self) -> int:
@@ -178,7 +190,7 @@ class Server:
     # -- doing ----------------------------------------------------------------------
 
     def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        os.kill(self.pid, number)
 
     def write(self, source: str, name: str = "app.py") -> None:
         """Deploy ``source``: put it in place at once, as a careful deployment does."""
@@ -211,8 +223,17 @@ class Server:
         self.signal(signal.SIGHUP)
         return self.wait_for_log(r"reload (done|failed)", since=since)[1]
 
+    def upgrade(self) -> str:
+        """USR2, and wait for the verdict."""
+        since = self.mark()
+        self.signal(signal.SIGUSR2)
+        return self.wait_for_log(r"upgrade (done|failed)", since=since)[1]
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None and is_gone(self.pid)
+
     def stop(self) -> int:
-        if self.process.poll() is None:
+        if not self.has_ended():
             self.signal(signal.SIGTERM)
         return self.wait_for_exit()
 
@@ -242,7 +263,10 @@ class Load:
         keep_alive: bool = False,
         port: int | None = None,
         hesitate: float = 0.0,
+        path: str = "/",
     ) -> None:
+        self.asked = 0
+        self._path = path
         self.failed: list[str] = []
         self.answers: list[str] = []
         self.connected = 0
@@ -285,7 +309,8 @@ class Load:
                 if self._hesitate:
                     connection.connect()
                     time.sleep(random.uniform(0.0, self._hesitate))
-                connection.request("GET", "/")
+                connection.request("GET", self._path)
+                self.asked += 1
                 with connection.getresponse() as response:
                     body = response.read().decode()
                 if response.status == 200:
