@@ -97,7 +97,7 @@ SCRIPT = f"#!{sys.executable}\nfrom forkserve.cli import main\nmain()\n"
         ("app.py", "raise RuntimeError('bad deploy')", r"RuntimeError: bad deploy \(.*app.py:1\)"),
         ("launch", "#!/nothing/like/this\n", "cannot be started: .*launch: No such file"),
         ("launch", f"#!{sys.executable}\nimport os; os.abort()\n", "was ended by SIGABRT"),
-        ("launch", SCRIPT.replace("main()", NONSENSE), "settings are wrong"),
+        ("launch", SCRIPT.replace("main()", NONSENSE), "there is no option --nonsense"),
         (
             "launch",
             SCRIPT.replace("main()", "import time; time.sleep(600)"),
