@@ -332,14 +332,20 @@ class Master:
         channel = self._predecessor.channel
         for message in channel.receive():
             if isinstance(message, TakeOver):
-                self._scoreboard.share_the_queue(False)
+                self._own_the_service()
                 self._handle(on.TakenOver(monotonic()))
         if channel.closed:
+            if self._supervisor.state.borrowed:  # it has died
+                self._own_the_service()
             self._selector.unregister(channel)
             channel.close()
             self._predecessor = None
-            self._scoreboard.share_the_queue(False)
             self._handle(on.PredecessorGone(monotonic()))
+
+    def _own_the_service(self) -> None:
+        """The one place where this master, that was started by another, becomes the one that
+        serves; its workers may not be ready yet, if the other has died."""
+        self._scoreboard.share_the_queue(False)
 
     # -- births and deaths ------------------------------------------------------------
 
