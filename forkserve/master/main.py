@@ -459,16 +459,14 @@ class Master:
         channel = self._predecessor.channel
         for message in channel.receive():
             if isinstance(message, TakeOver):
-                self._scoreboard.share_the_queue(False)
-                self._be_the_one_that_serves()
+                self._own_the_service()
                 self._handle(on.TakenOver(monotonic()))
         if channel.closed:
-            if self._is_lent:
-                self._be_the_one_that_serves()
+            if self._is_lent:  # it has died
+                self._own_the_service()
             self._selector.unregister(channel)
             channel.close()
             self._predecessor = None
-            self._scoreboard.share_the_queue(False)
             self._handle(on.PredecessorGone(monotonic()))
 
     # -- births and deaths ------------------------------------------------------------
@@ -671,9 +669,11 @@ class Master:
             self._pidfile.give_away()
         successor.channel.offer(TakeOver())
 
-    def _be_the_one_that_serves(self) -> None:
-        """... and where the new one becomes it: what it was only lent is its own now."""
+    def _own_the_service(self) -> None:
+        """... and where the new one becomes it: what it was only lent is its own now. Its
+        workers may not be ready yet, if the other has died."""
         self._is_lent = False
+        self._scoreboard.share_the_queue(False)
         for listener in self._listeners:
             listener.receive()
         if self._pidfile is not None:

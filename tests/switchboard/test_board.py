@@ -21,7 +21,7 @@ import pytest
 from forkserve.scoreboard import Scoreboard
 from forkserve.switchboard import board as board_module
 from forkserve.switchboard.board import Board
-from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked
+from forkserve.switchboard.queues import MOST_IN_A_MESSAGE, Exchange, Parked, Queue
 from tests.master.test_listeners import needs_ipv6
 
 PATIENCE = 10.0
@@ -74,6 +74,12 @@ class Bench:
                 for parked in self.exchange.outbox.take(1)[0]:
                     found.append(self.undo.enter_context(socket.socket(fileno=parked.fd)))
         return found
+
+    def way_to(self, queue: Queue) -> Queue:
+        """As another process has it."""
+        way = Queue.to(os.dup(queue.entrance.fileno()))
+        self.undo.callback(way.close)
+        return way
 
 
 @pytest.fixture
@@ -305,3 +311,50 @@ def test_at_the_end_it_does_not_wait_for_ever(bench: Bench) -> None:
 
 def _open_fds() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_another_masters_switchboard_gets_all_that_it_holds(bench: Bench) -> None:
+    """The idle ones, those that a leaving worker has not taken, and those that still come."""
+    board = bench.board()
+    onward = Queue.make()
+    bench.undo.callback(onward.close)
+    (idle, one), (asks, two), (late, three) = [bench.connect() for _ in range(3)]
+    asks.sendall(b"GET")
+    bench.park(one, two)
+    turn_until(board, lambda: board._exchange.row.held()[0] == 1 and bool(waiting_in(bench)))
+    board.pass_on(bench.way_to(onward))
+    bench.park(three)
+    got: list[Parked] = []
+
+    def passed() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            got.extend(onward.take()[0])
+        return len(got) == 3
+
+    turn_until(board, passed)
+    peers = set()
+    for parked in got:
+        with socket.socket(fileno=parked.fd) as server:
+            assert parked.deadline > monotonic()
+            peers.add(server.getpeername())
+    assert peers == {client.getsockname() for client in (idle, asks, late)}
+    assert bench.exchange.row.is_open()
+
+
+def waiting_in(bench: Bench) -> list[tuple[int, int]]:
+    """Whether something waits in the outbox."""
+    poll = select.poll()
+    poll.register(bench.exchange.outbox.exit.fileno(), select.POLLIN)
+    return poll.poll(0)
+
+
+def test_what_cannot_be_passed_on_is_closed(bench: Bench) -> None:
+    board = bench.board()
+    onward = Queue.make()
+    client, server = bench.connect()
+    bench.park(server)
+    way = bench.way_to(onward)
+    onward.close()
+    board.pass_on(way)
+    turn_until(board, lambda: select.select([client], [], [], 0)[0] != [])
+    assert client.recv(1) == b""

@@ -131,6 +131,8 @@ class Server:
         self._reader.join(PATIENCE)
         if self.pid == self.process.pid:
             return code
+        masters = [int(pid) for pid in re.findall(r"master pid (\d+) listens", self.log)]
+        self.wait_for("all masters gone", lambda: all(map(is_gone, masters)))
         return int(self.wait_for_log(rf"\[{self.pid}\] .*exit code (\d+)")[1])
 
     # -- looking --------------------------------------------------------------------

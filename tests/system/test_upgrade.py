@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,5 +230,20 @@ def test_a_master_that_leaves_still_answers_its_workers_requests(
         old.send_signal(signal.SIGTERM)
         server.write("", "go")
         server.wait_for_log("upgrade done", times=2)
+    assert load.failed == []
+    assert server.stop() == 0
+
+
+def test_a_storm_of_signals_to_whoever_is_master(start: Start) -> None:
+    server = start("-w", "2").wait_until_ready()
+    dice, pace = random.Random(11), threading.Event()
+    with Load(server) as load:
+        for _ in range(200):
+            number = dice.choice((signal.SIGUSR2, signal.SIGHUP, signal.SIGCONT))
+            with contextlib.suppress(ProcessLookupError):
+                server.signal(number)
+            pace.wait(0.01)
+        server.wait_for_log("upgrade done")
+        server.wait_for("two workers", settled(server, 2))
     assert load.failed == []
     assert server.stop() == 0
