@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ AT_IMPORT = who()
     "    body =",
     '    body = json.dumps([AT_IMPORT, who()]).encode() if scope["path"] == "/who" else',
 )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not below pytest's own, whose permissions pytest sees to while other runs go on."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "app.py").write_text(APP)
+        yield Path(name).resolve()
 
 
 @pytest.fixture
