@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from forkserve.supervisor.state import TRANSITIONS, Phase
-
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- phases:begin -->", "<!-- phases:end -->"
+from tests import readme
 
 
 def phases_mermaid() -> str:
@@ -34,22 +30,5 @@ def phases_mermaid() -> str:
     )
 
 
-def block_of(text: str) -> str:
-    """What stands between the markers."""
-    _, _, rest = text.partition(BEGIN)
-    block, end, _ = rest.partition(END)
-    if not end:
-        raise ValueError(f"README.md lacks {BEGIN} or {END}")
-    return block.strip()
-
-
-def main() -> None:
-    text = README.read_text()
-    block_of(text)
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{phases_mermaid()}\n{END}{after}")
-
-
 if __name__ == "__main__":
-    main()
+    readme.show("phases", phases_mermaid())

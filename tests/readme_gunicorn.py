@@ -1,10 +1,11 @@
 """Draws the README's tables of gunicorn's settings from forkserve's own.
 
-``python -m tests.readme_gunicorn`` shows them.
+``python -m tests.readme_gunicorn`` puts them into README.md, between their markers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from forkserve.config.gunicorn import (
@@ -16,6 +17,8 @@ from forkserve.config.gunicorn import (
     Renamed,
     Translated,
 )
+from forkserve.config.reading import known_options
+from tests import readme
 
 
 def tables() -> str:
@@ -24,12 +27,16 @@ def tables() -> str:
 
 
 def _read() -> Iterator[str]:
+    missing = [name for name in SETTINGS if _is_missing(name)]
     same = [n for n, entry in SETTINGS.items() if isinstance(entry, Renamed) and entry.to == n]
+    same = [name for name in same if name not in missing]
     yield "| gunicorn | in forkserve |"
     yield "| --- | --- |"
     yield f"| {_names(same)} | the same |"
     for name, entry in SETTINGS.items():
         match entry:
+            case _ if name in missing:
+                pass
             case Renamed(to) if to != name:
                 yield f"| `{name}` | `{to}` |"
             case Translated(_, says):
@@ -38,6 +45,18 @@ def _read() -> Iterator[str]:
     hooks.remove("worker_ready")
     yield f"| {_names(hooks)} | the same |"
     yield "| `post_worker_init` | `worker_ready` |"
+    if missing:
+        yield f"| {_names(missing)} | refused: forkserve has no such setting yet |"
+
+
+def _is_missing(name: str) -> bool:
+    """Whether it comes to a setting that there is not (yet)."""
+    match SETTINGS[name]:
+        case Renamed(to):
+            return to not in known_options()
+        case Translated(_, says) if target := re.match(r"`(\w+)`:", says):
+            return target[1] not in known_options()
+    return False
 
 
 def _ignored() -> Iterator[str]:
@@ -64,4 +83,4 @@ def _names(names: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(tables())
+    readme.show("gunicorn", tables())

@@ -56,7 +56,7 @@ def click_option(option: Option) -> click.Parameter:
 
 def default_in_words(option: Option) -> str:
     """Empty where there is nothing to say."""
-    if option.otherwise or option.default in (None, (), "", False):
+    if option.otherwise or option.default in (None, (), "") or option.default is False:
         return option.otherwise
     if option.default is True:
         return "on" if option.off else "true"

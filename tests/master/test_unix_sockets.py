@@ -30,9 +30,10 @@ SERVER = (
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for a moment by default does not here."""
+def _times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for, and a busy machine may take its time to find a holder."""
     monkeypatch.setattr(unix_sockets, "LAST_WORKERS", 0.0)
+    monkeypatch.setattr(holders, "LONGEST_SEARCH", 60.0)
 
 
 @pytest.fixture

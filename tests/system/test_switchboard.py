@@ -383,13 +383,9 @@ def test_encrypted_connections_stay_and_that_is_said_once(start: Start, folder: 
     authority = trustme.CA()
     pem = folder / "cert.pem"
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    encrypt = f"""
-import functools, uvicorn
-uvicorn.Config.__init__ = functools.partialmethod(
-    uvicorn.Config.__init__, ssl_certfile={str(pem)!r})
-"""
-    (folder / "app.py").write_text(encrypt + APP)
-    server = start("-w", "3", "--switchboard", "on").wait_until_ready()
+    (folder / "app.py").write_text(APP)
+    options = ("-w", "3", "--switchboard", "on", "--ssl-certfile", str(pem))
+    server = start(*options).wait_until_ready()
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with (
