@@ -365,8 +365,9 @@ class WorkerServer(uvicorn.Server):
         # A signal handler and not the loop's, since it runs in a blocked loop too.
         if lifeline.is_orphan(self._job.master_pid):
             self._make_sure_it_ends()
-            for sock in self._job.sockets:
-                turn_away(sock)  # so that a restart finds a Unix socket's path free
+            if not self._job.row.queue_is_shared():
+                for sock in self._job.sockets:
+                    turn_away(sock)  # so that a restart finds a Unix socket's path free
         if not self._loop.is_closed():  # else there is nothing left of us but the last hook
             self._loop.call_soon_threadsafe(self.drain, signum == signal.SIGTERM)
 
