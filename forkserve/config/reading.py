@@ -65,7 +65,7 @@ class Sources:
     file: str = ""
     """As given with ``-c``; empty: look for one."""
 
-    folder: str = field(default_factory=os.getcwd)
+    folder: str = field(default_factory=lambda: _here())
     """Where forkserve was started: what ``file`` and ``--chdir`` are relative to."""
 
 
@@ -90,6 +90,13 @@ def known_options() -> dict[str, Option]:
     ours = {option.name: option for option in OPTIONS}
     passed_on = uvicorn_options(foreign.NOT_PASSED_ON | frozenset(ours))
     return ours | {option.name: option for option in passed_on}
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "."  # it has been removed
 
 
 def _find_file() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.service_manager import managing, value
 from tests.system.server import APP, Load, Server, is_gone
 from tests.system.test_reload import version
 from tests.system.test_respawn import settled
@@ -247,3 +248,38 @@ def test_a_storm_of_signals_to_whoever_is_master(start: Start) -> None:
         server.wait_for("two workers", settled(server, 2))
     assert load.failed == []
     assert server.stop() == 0
+
+
+def test_the_pidfile_the_service_manager_and_a_unix_socket_go_along(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pidfile, path = folder / "pid", folder / "socket"
+    with managing(folder) as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
+        server = start("--pid", str(pidfile), "-b", f"unix:{path}").wait_until_ready()
+        manager.hear("READY=1")
+        assert pidfile.read_text() == f"{server.pid}\n"
+        made = path.stat().st_ino
+
+        # One that fails leaves all as it was.
+        server.write("raise RuntimeError('bad deploy')")
+        assert server.upgrade() == "failed"
+        server.wait_for_log(r"the new master \(pid \d+\) exited with 3")
+        assert pidfile.read_text() == f"{server.process.pid}\n"
+        assert path.stat().st_ino == made
+
+        server.write(APP)
+        since = manager.hear_out()
+        assert server.upgrade() == "done"
+        server.wait_for("the old one gone", lambda: _is_alone(server))
+        assert server.pid != server.process.pid
+        assert pidfile.read_text() == f"{server.pid}\n"
+        assert path.stat().st_ino == made
+        said = manager.hear("READY=1", since)
+        assert "1 worker ready, 1 wanted" in said
+        who = [line for line in manager.heard[since:] if "MAINPID=" in line]
+        assert {value(line, "MAINPID") for line in who} == {server.pid}
+        assert not any("STOPPING" in line for line in manager.heard[since:])
+        assert server.stop() == 0
+    assert not pidfile.exists()
+    assert not path.exists()
