@@ -159,10 +159,12 @@ class Witness:
         self.leaver = event.worker_id if isinstance(event, on.WorkerLeaving) else None
         self.can_take_over = None
         match event:
-            case on.ReloadRequested(policy=policy) if not self.stopping:
-                self.proposed = policy
-                if not self.ever_ready:
-                    self._adopt()
+            case on.ReloadRequested(policy=policy):
+                self.memory_is_short_until = 0.0  # the user wants another try
+                if not self.stopping:
+                    self.proposed = policy
+                    if not self.ever_ready:
+                        self._adopt()
             case on.Started(predecessor=predecessor):
                 self.predecessor, self.borrowed = predecessor, predecessor is not None
             case on.SuccessorForked(pid=pid):
@@ -198,8 +200,6 @@ class Witness:
             case on.WorkerExited(worker_id=worker_id, exit=exit):
                 self._note_oom(exit, self.phases.get(worker_id))
                 del self.pids[worker_id]
-            case on.ReloadRequested():
-                self.memory_is_short_until = 0.0  # the user wants another try
             case on.WorkerSlow(worker_id=worker_id, slow=slow):
                 self.slow = self.slow | {worker_id} if slow else self.slow - {worker_id}
             case on.SwitchboardForked(switchboard_id=board_id, pid=pid):
