@@ -264,8 +264,7 @@ class Master:
             case signal.SIGHUP if self._terminal.gone:
                 self._handle(on.TerminateRequested(now, "SIGHUP: the terminal was closed"))
             case signal.SIGHUP:
-                self._reporter.reload_asked(now)
-                self._reload()
+                self._reload_asked()
             case signal.SIGUSR2:
                 self._handle(on.UpgradeRequested(now))
             case signal.SIGTTIN:
@@ -278,6 +277,10 @@ class Master:
                 self._handle(on.Resumed(now))
 
     # -- a reload ---------------------------------------------------------------------
+
+    def _reload_asked(self) -> None:
+        self._reporter.reload_asked(monotonic())
+        self._reload()
 
     def _reload(self) -> None:
         """Read the settings again, and then have the supervisor bring the new code."""
@@ -327,7 +330,7 @@ class Master:
             return
         if path := watching.changed():
             logbook.log.info("%s has changed", os.path.relpath(path))
-            self._on_signal(signal.SIGHUP)
+            self._reload_asked()
         if watching.ended:
             logbook.log.error("files are watched no more: the process that did has ended")
             self._selector.unregister(watching)

@@ -29,7 +29,7 @@ class Rereading:
         """Raises OSError (EAGAIN, EMFILE)."""
         self._pipe, theirs = os.pipe()
         try:
-            self._pid = kernel.fork(partial(_live, theirs, reread, os.getpid()))
+            kernel.fork(partial(_live, theirs, reread, os.getpid()))
         except OSError:
             os.close(self._pipe)
             raise

@@ -158,7 +158,8 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """The master's living children that serve, as the kernel has them."""
-        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf", "forkserve-watch")
+        # One without a name has gone between two looks.
+        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf", "forkserve-watch", "")
         return {pid for pid in self.children() if name_of(pid) not in others}
 
     def template_pids(self) -> set[int]:

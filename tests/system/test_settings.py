@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_read_any_more_changes_nothing(start: Start, folde
     (folder / "conf.py").write_text("workers = -2\nsurge = 'no'\n")
     assert server.reload() == "failed"
     assert "2 settings are wrong:" in server.log
-    assert server.worker_pids() == before
+    server.wait_for("as before", lambda: server.worker_pids() == before)
     # The worker that replaces a dead one is made by the settings that it was accepted with.
     (folder / "conf.py").write_text("workers = 2\n")
     assert server.reload() == "done"
