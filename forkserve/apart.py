@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from forkserve.prctl import SET_PDEATHSIG, prctl
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -25,13 +27,18 @@ class Answer:
 def ask(find_out: Callable[[], Any], seconds: float) -> Answer:
     """What ``find_out`` returns in a forked child, which is killed if that takes longer.
 
-    It has to be what JSON can hold. 0 seconds are no limit. Raises OSError (fork(2)).
+    It has to be what JSON can hold. 0 seconds are no limit. The child does not outlive who
+    asks (prctl(2), Linux only). Raises OSError (fork(2)).
     """
     reader, writer = os.pipe()
+    asker = os.getpid()
     _flush()  # else the child would write it, too
     pid = os.fork()
     if pid == 0:
         os.close(reader)
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != asker:
+            os._exit(0)  # it died before we had asked
         try:
             with open(writer, "wb") as pipe:
                 pipe.write(json.dumps(find_out()).encode())

@@ -64,7 +64,7 @@ def test_what_is_left_is_what_is_got(bequest: Bequest) -> None:
         {"inbox": None},
         {"channel": 9999},
     ],
-    ids=str,
+    ids=["another master", "another form", "no socket", "no number", "no inbox", "closed"],
 )
 def test_what_is_somebody_elses_does_nothing(bequest: Bequest, change: dict[str, object]) -> None:
     with open("/dev/null") as null:

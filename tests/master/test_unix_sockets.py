@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,13 @@ def server(path: Path) -> Iterator[int]:
         assert process.stdout is not None
         process.stdout.readline()
         yield process.pid
+
+
+def let_everybody_in(folder: Path) -> None:
+    """Below the directory for temporary files, which is open to all."""
+    outside = set(Path(tempfile.gettempdir()).parents) | {Path(tempfile.gettempdir())}
+    for inside in {folder, *folder.parents} - outside:
+        inside.chmod(0o755)
 
 
 @contextlib.contextmanager
@@ -122,9 +130,8 @@ def test_it_has_the_owner_that_was_asked_for(path: Path) -> None:
 
 @as_root
 def test_what_cannot_be_given_away_leaves_no_file(path: Path) -> None:
+    let_everybody_in(path.parent)
     path.parent.chmod(0o777)
-    for folder in (path.parent.parent, path.parent.parent.parent):
-        folder.chmod(0o755)
     os.seteuid(65534)
     try:
         message = refusal(path, terms=Terms(unix_owner=Owner("root", 0, -1)))
@@ -255,9 +262,7 @@ def test_no_directory(tmp_path: Path) -> None:
 
 @as_root
 def test_a_directory_that_may_not_be_written_to(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     os.seteuid(65534)
     try:
         assert f"this user lacks permission in {tmp_path};" in refusal(tmp_path / "a.sock")

@@ -129,6 +129,7 @@ class Server:
     def wait_for_exit(self) -> int:
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
+        assert not self._reader.is_alive(), f"somebody lives on and holds the log:\n{self.log}"
         if self.pid == self.process.pid:
             return code
         masters = [int(pid) for pid in re.findall(r"master pid (\d+) listens", self.log)]
