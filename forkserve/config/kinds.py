@@ -160,11 +160,17 @@ def logging_config() -> Kind:
 
 def octal(metavar: str, parse: Callable[[str], int]) -> Kind:
     """Permissions, or a mask of them: text is octal, a number is what it is."""
-    return Kind(
-        lambda v: parse(f"{v:03o}" if isinstance(v, int) else str(v)),
-        metavar,
-        lambda value: f"{value:03o}",
-    )
+
+    def read(value: object) -> int:
+        if not isinstance(value, int):
+            return parse(str(value))
+        try:
+            return parse(f"{value:03o}")
+        except ValueError as exc:
+            wrong = f"the decimal number {value} is {value:o} in octal, which is too much"
+            raise ValueError(f'{wrong}; write "{value}" or 0o{value} if that is meant.') from exc
+
+    return Kind(read, metavar, lambda value: f"{value:03o}")
 
 
 def many(kind: Kind, split: str = "") -> Kind:

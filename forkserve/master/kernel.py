@@ -11,6 +11,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn, Protocol
 
 from forkserve.master.signals import blocked
@@ -86,6 +87,21 @@ class Posix:
 def _peak(usage: resource.struct_rusage) -> int:
     # In KiB, but for macOS (getrusage(2)).
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def fork_with_a_pipe(kernel: Kernel, life: Callable[[int], NoReturn]) -> int:
+    """Run ``life`` in a new process, with the end of a pipe to write into; returns the other
+    end, from which reading does not block. Raises OSError (EAGAIN, EMFILE)."""
+    ours, theirs = os.pipe()
+    try:
+        kernel.fork(partial(life, theirs))
+    except OSError:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    os.set_blocking(ours, False)
+    return ours
 
 
 def process_state(pid: int) -> str:

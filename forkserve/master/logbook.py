@@ -10,8 +10,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import singledispatchmethod
 from time import monotonic
 
@@ -21,6 +19,7 @@ from forkserve.logs import outputs
 from forkserve.logs.files import LogFds
 from forkserve.master import signals
 from forkserve.master.kernel import process_state
+from forkserve.master.persons import Person, Persons
 from forkserve.memory import mebibytes
 from forkserve.scoreboard import Snapshot
 from forkserve.supervisor import actions as note
@@ -37,32 +36,13 @@ def configure(settings: Settings, fds: LogFds) -> None:
     log.propagate = False
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """How a worker is called in the log, and what is known of it from outside."""
-
-    name: str
-    pid: int | None = None
-    seen: Snapshot | None = None
-    held: str = ""
-    """What a switchboard holds."""
-
-
 class Logbook:
-    """Puts notes into words. ``who`` tells of a worker by its id, ``which`` of a template,
-    ``board`` of a switchboard."""
+    """Puts notes into words."""
 
-    def __init__(
-        self,
-        who: Callable[[int], Person],
-        which: Callable[[int], Person],
-        board: Callable[[int], Person],
-        urls: list[str],
-        app: str,
-    ) -> None:
-        self._who = who
-        self._which = which
-        self._board = board
+    def __init__(self, persons: Persons, urls: list[str], app: str) -> None:
+        self._who = persons.worker
+        self._which = persons.template
+        self._board = persons.switchboard
         self._said_encrypted = False
         self._urls = ", ".join(urls)
         self._app = app
@@ -93,7 +73,8 @@ class Logbook:
             log.warning("%s", warning)
         if fixed := [o.name for o in changed(reading.settings, old) if o.fixed]:
             log.warning(
-                "reload: %s cannot be changed while the master runs, and is as before; restart it",
+                "reload: %s cannot be changed while the master runs, and is as before; "
+                "SIGUSR2 brings a master that takes it up",
                 " and ".join(fixed),
             )
 
@@ -296,7 +277,7 @@ class Logbook:
             failing = f"is not ready after {what.limit:g} s"
         else:
             failing, killed = f"has not left within {what.limit:.1f} s", "it is killed"
-        holding = f", with {person.held}" if person.held else ""
+        holding = f", with {held}" if (held := _held(*person.held)) else ""
         log.error("%s %s%s; %s", person.name, failing, holding, killed)
 
     @tell.register
@@ -308,7 +289,7 @@ class Logbook:
             level = logging.INFO if next_ else logging.DEBUG
             log.log(level, "%s has left after %s%s", person.name, age, next_)
             return
-        held = f", and with it went {person.held}" if person.held else ""
+        held = f", and with it went {lost}" if (lost := _held(*person.held)) else ""
         level = logging.ERROR if next_ else logging.WARNING if held else logging.DEBUG
         block = _block(what.stack)
         log.log(level, "%s %s after %s%s%s", person.name, how, age, held, next_, extra=block)
@@ -517,7 +498,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def held(idle: int, waiting: int) -> str:
+def _held(idle: int, waiting: int) -> str:
     """What a switchboard holds, in words, or empty."""
     words = [_count(idle, "idle connection")] if idle else []
     words += [f"{waiting} with a request"] if waiting else []

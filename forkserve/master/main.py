@@ -37,7 +37,6 @@ from forkserve.channel import (
     Spawned,
     SpawnFailed,
     Spent,
-    TakeOver,
     Trouble,
     Unfit,
 )
@@ -62,16 +61,18 @@ from forkserve.master.hooks import HookCalls, Means
 from forkserve.master.inheritance import Inheritance
 from forkserve.master.kernel import Death, Kernel
 from forkserve.master.listeners import Listener
-from forkserve.master.logbook import Logbook, Person
+from forkserve.master.logbook import Logbook
 from forkserve.master.notify import ServiceManager
 from forkserve.master.oom import OomEvidence
 from forkserve.master.origin import Origin
-from forkserve.master.pidfile import PidFile, PidFileError
+from forkserve.master.persons import Persons
+from forkserve.master.pidfile import PidFile
+from forkserve.master.reloads import Reloads
 from forkserve.master.reporter import Reporter
-from forkserve.master.rereading import Reread, Rereading
+from forkserve.master.rereading import Reread
 from forkserve.master.rotation import Rotation
 from forkserve.master.signals import SignalQueue, Terminal
-from forkserve.master.watching import Watching
+from forkserve.master.succession import Succession
 from forkserve.place import Place
 from forkserve.scoreboard import Scoreboard
 from forkserve.supervisor import Policy, Supervisor
@@ -119,15 +120,7 @@ class Master:
         self._settings = settings
         self._policy_of = policy_of
         policy = policy_of(settings)
-        self._reread = reread
-        self._rereading: Rereading | None = None
-        self._watching: Watching | None = None
         self._found = found
-        self._predecessor = found.inheritance
-        self._is_lent = found.inheritance is not None
-        """What is opened is still the predecessor's."""
-
-        self._pidfile = found.pidfile
         self._listeners = listeners = found.listeners
         self._kernel = kernel = found.kernel
         self._supervisor = Supervisor(policy)
@@ -153,20 +146,18 @@ class Master:
         means = Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
         self._hooks = HookCalls(self._settings_in_force, means)
         self._rotation = Rotation(found.log_files)
-        self._dying: Person | None = None
         self._oom = OomEvidence(found.cgroups)
         self._weighed = False
         self._selector = selectors.DefaultSelector()
+        self._reloads = Reloads(kernel, self._selector, reread, self._reload_with)
         self._signals = SignalQueue()
         self._terminal = Terminal()
-        self._logbook = Logbook(
-            self._worker,
-            self._template,
-            self._switchboard,
-            [ln.url for ln in listeners],
-            settings.app,
-        )
+        self._persons = Persons(self._family, self._exchange.row if self._exchange else None)
+        self._logbook = Logbook(self._persons, [ln.url for ln in listeners], settings.app)
         self._reporter = Reporter(ServiceManager(os.environ), lambda: self._supervisor.policy)
+        self._succession = Succession(
+            found.inheritance, listeners, found.pidfile, self._scoreboard, self._reporter
+        )
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
@@ -175,20 +166,16 @@ class Master:
     def run(self) -> int:
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._hear_signals)
         self._signals.open()
-        before = self._predecessor
-        if before is not None:
-            self._reporter.wait_for_its_turn()
-            self._scoreboard.share_the_queue(True)
-            self._selector.register(before.channel, selectors.EVENT_READ, self._hear_predecessor)
-            before.channel.offer(BootExtended(self._patience()))
-        pid = before.master_pid if before else None
-        self._logbook.opening(self._supervisor.policy.workers, pid)
+        self._succession.begin(self._selector, self._handle)
+        self._succession.takes_longer(self._patience())
+        predecessor = self._succession.predecessor_pid
+        self._logbook.opening(self._supervisor.policy.workers, predecessor)
         for level, remark in (self._found.place.remark(), *self._found.remarks):
             logbook.log.log(level, "%s", remark)
         if self._settings.reload:
-            self._begin_watching()
+            self._reloads.watch(self._settings, self._reload_asked)
         if self._may_start():
-            self._handle(on.Started(monotonic(), pid))
+            self._handle(on.Started(monotonic(), predecessor))
             while self._exit_code is None:
                 self._turn()
             self._hooks.say_goodbye()
@@ -208,7 +195,7 @@ class Master:
             self._turn()
         if self._exit_code is None and self._hooks.start_failure:
             self._logbook.cannot_start(self._hooks.start_failure)
-            self._confess(self._hooks.start_failure)
+            self._succession.confess(self._hooks.start_failure)
             self._exit_code = START_FAILED
         return self._exit_code is None
 
@@ -280,64 +267,20 @@ class Master:
 
     def _reload_asked(self) -> None:
         self._reporter.reload_asked(monotonic())
-        self._reload()
+        self._reloads.begin()
 
-    def _reload(self) -> None:
-        """Read the settings again, and then have the supervisor bring the new code."""
-        if self._rereading is not None:
-            self._rereading.outdated = True
-        elif self._reread is None:
-            self._handle(on.ReloadRequested(monotonic()))
-        else:
-            self._begin_rereading(self._reread)
-
-    def _begin_rereading(self, reread: Reread) -> None:
-        try:
-            self._rereading = Rereading(self._kernel, reread)
-        except OSError as exc:
-            failure = on.BootFailure(f"The settings could not be read: {exc.strerror}.")
-            self._handle(on.SettingsRejected(monotonic(), failure))
-        else:
-            self._selector.register(self._rereading, selectors.EVENT_READ, self._hear_settings)
-
-    def _hear_settings(self) -> None:
-        rereading = self._rereading
-        if rereading is None or not rereading.is_complete():
-            return
-        self._selector.unregister(rereading)
-        rereading.close()
-        self._rereading = None
-        if rereading.outdated:
-            self._reload()
-            return
-        match rereading.result():
-            case Reading() as reading:
-                self._reload_with(reading)
+    def _reload_with(self, read: Reading | on.BootFailure | None) -> None:
+        """The settings have been read again: have the supervisor bring the new code."""
+        match read:
+            case Reading():
+                policy = self._reload_by(read)
+                self._handle(on.ReloadRequested(monotonic(), policy))
+            case None:
+                self._handle(on.ReloadRequested(monotonic()))
             case failure:
                 self._handle(on.SettingsRejected(monotonic(), failure))
 
-    def _begin_watching(self) -> None:
-        try:
-            self._watching = Watching(self._kernel, self._settings)
-        except OSError as exc:
-            logbook.log.error("files cannot be watched: %s; reload with SIGHUP", exc.strerror)
-        else:
-            self._selector.register(self._watching, selectors.EVENT_READ, self._hear_of_changes)
-
-    def _hear_of_changes(self) -> None:
-        watching = self._watching
-        if watching is None:
-            return
-        if path := watching.changed():
-            logbook.log.info("%s has changed", os.path.relpath(path))
-            self._reload_asked()
-        if watching.ended:
-            logbook.log.error("files are watched no more: the process that did has ended")
-            self._selector.unregister(watching)
-            watching.close()
-            self._watching = None
-
-    def _reload_with(self, reading: Reading) -> None:
+    def _reload_by(self, reading: Reading) -> Policy:
         self._logbook.read_anew(reading, self._settings)
         settings = with_what_is_fixed(reading.settings, self._settings)
         policy = self._policy_of(settings)
@@ -346,7 +289,9 @@ class Master:
         policy = replace(policy, surge=surge, seed=self._supervisor.policy.seed)
         supervisor = self._supervisor
         self._nursery.use(settings, supervisor.next_generation(), supervisor.state.current)
-        self._handle(on.ReloadRequested(monotonic(), policy))
+        return policy
+
+    # -- what the children say --------------------------------------------------------
 
     def _hear(self, child: Child) -> None:
         """A child has said something, or its end of the channel is closed."""
@@ -424,7 +369,7 @@ class Master:
             case Leaving():
                 self._handle(on.SwitchboardLeaving(now, switchboard.id))
             case Trouble(what):
-                self._logbook.trouble(self._describe(switchboard), what)
+                self._logbook.trouble(self._persons.describe(switchboard), what)
 
     def _lacks_memory(self, worker: WorkerChild) -> str:
         """By the first worker that is ready: will all of them fit into memory? If not, why."""
@@ -455,22 +400,6 @@ class Master:
             case BootFailed(headline, where, details):
                 failure = on.BootFailure(headline, where, details)
                 self._handle(on.SuccessorFailed(now, master.id, failure))
-
-    def _hear_predecessor(self) -> None:
-        """The master that this one replaces leaves it the service, or has gone."""
-        assert self._predecessor is not None
-        channel = self._predecessor.channel
-        for message in channel.receive():
-            if isinstance(message, TakeOver):
-                self._own_the_service()
-                self._handle(on.TakenOver(monotonic()))
-        if channel.closed:
-            if self._is_lent:  # it has died
-                self._own_the_service()
-            self._selector.unregister(channel)
-            channel.close()
-            self._predecessor = None
-            self._handle(on.PredecessorGone(monotonic()))
 
     # -- births and deaths ------------------------------------------------------------
 
@@ -513,7 +442,7 @@ class Master:
             self._on_message(child, message)
         if was_open and child.channel.closed:
             self._selector.unregister(child.channel)
-        self._dying = self._describe(child)
+        self._persons.dying = self._persons.describe(child)
         stack = child.stack()
         ours = child.condemned
         exit = on.Exit(death.code) if ours else self._oom.explain(death, monotonic())
@@ -531,7 +460,7 @@ class Master:
             self._let_go_of(child)
             self._handle(on.WorkerExited(monotonic(), child.id, exit, stack))
             self._hooks.call("child_exit", _as_shown(child, death))
-        self._dying = None
+        self._persons.dying = None
 
     def _bury_template(self, template: TemplateChild, exit: on.Exit, stack: str) -> None:
         del self._family.templates[template.id]
@@ -647,9 +576,9 @@ class Master:
     @_perform.register
     def _fork_master(self, action: do.ForkMaster) -> None:
         self._scoreboard.share_the_queue(True)
-        pidfile = self._pidfile.fileno() if self._pidfile is not None else None
+        lent = self._succession.pidfile
         try:
-            master = self._nursery.fork_master(action, self._found.origin, pidfile)
+            master = self._nursery.fork_master(action, self._found.origin, lent)
         except OSError as exc:
             self._scoreboard.share_the_queue(False)
             error = exc.strerror or str(exc)
@@ -662,29 +591,7 @@ class Master:
 
     @_perform.register
     def _hand_over(self, action: do.HandOver) -> None:
-        """The one place where this master ceases to be the one that serves."""
-        successor = self._family.masters[action.successor_id]
-        assert successor.pid is not None
-        self._reporter.main_pid(successor.pid)
-        for listener in self._listeners:
-            listener.give_away()
-        if self._pidfile is not None and successor.takes_the_pidfile:
-            self._pidfile.give_away()
-        successor.channel.offer(TakeOver())
-
-    def _own_the_service(self) -> None:
-        """... and where the new one becomes it: what it was only lent is its own now. Its
-        workers may not be ready yet, if the other has died."""
-        self._is_lent = False
-        self._scoreboard.share_the_queue(False)
-        for listener in self._listeners:
-            listener.receive()
-        if self._pidfile is not None:
-            try:
-                self._pidfile.rewrite(os.getpid())
-            except PidFileError as exc:
-                logbook.log.error("%s", exc)
-        self._reporter.main_pid(os.getpid())
+        self._succession.hand_over(self._family.masters[action.successor_id])
 
     @_perform.register
     def _pass_reload_on(self, action: do.PassReloadOn) -> None:
@@ -696,30 +603,19 @@ class Master:
 
     @_perform.register
     def _report_ready(self, action: do.ReportReady) -> None:
-        if self._predecessor is not None:
-            pidfile = self._pidfile is not None and self._pidfile.is_lent
-            can = CanTakeOver(int(self._exchange is not None), int(pidfile))
-            self._predecessor.channel.offer(can)
+        self._succession.can_take_over(self._exchange is not None)
 
     @_perform.register
     def _give_up(self, action: do.FirstBootFailed) -> None:
-        if self._predecessor is None:
+        if self._succession.predecessor is None:
             self._tell(action)
         else:
-            self._confess(action.failure)
-
-    def _confess(self, why: on.BootFailure) -> None:
-        """The predecessor says it, since it is the one that serves on."""
-        if self._predecessor is not None:
-            said = BootFailed(why.headline, why.where, why.details)
-            self._predecessor.channel.offer(said)
+            self._succession.confess(action.failure)
 
     @_perform.register
     def _note_extension(self, action: do.BootExtended) -> None:
         self._tell(action)
-        if self._predecessor is not None:
-            later = action.seconds + self._patience()
-            self._predecessor.channel.offer(BootExtended(later))
+        self._succession.takes_longer(action.seconds + self._patience())
 
     def _patience(self) -> float:
         """Seconds that the old master must be prepared to wait for this one."""
@@ -786,44 +682,8 @@ class Master:
         self._hooks.hear(action)
         self._reporter.tell(action)
 
-    # -- who is who -------------------------------------------------------------------
-
-    def _worker(self, worker_id: int) -> Person:
-        return self._person(self._family.workers.get(worker_id), f"worker {worker_id}")
-
-    def _template(self, template_id: int) -> Person:
-        return self._person(self._family.templates.get(template_id), "the template")
-
-    def _switchboard(self, switchboard_id: int) -> Person:
-        return self._person(self._family.switchboards.get(switchboard_id), "the switchboard")
-
-    def _person(self, child: Child | None, otherwise: str) -> Person:
-        if child is not None:
-            return self._describe(child)
-        return self._dying or Person(otherwise)
-
-    def _describe(self, child: Child) -> Person:
-        if isinstance(child, SwitchboardChild):
-            return self._describe_switchboard(child)
-        if isinstance(child, HookChild):
-            return Person(f"the hook {child.hook} (pid {child.pid})", child.pid)
-        if isinstance(child, MasterChild):
-            return Person(f"the new master (pid {child.pid})", child.pid)
-        name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
-        pid = f"pid {child.pid}, " if child.pid else ""
-        seen = child.row.snapshot() if isinstance(child, WorkerChild) else None
-        return Person(f"{name} ({pid}generation {child.generation})", child.pid, seen)
-
-    def _describe_switchboard(self, switchboard: SwitchboardChild) -> Person:
-        assert self._exchange is not None
-        alone = len(self._family.switchboards) == 1  # else the row is its successor's
-        held = logbook.held(*self._exchange.row.held()) if alone else ""
-        return Person(f"the switchboard (pid {switchboard.pid})", switchboard.pid, held=held)
-
     def _close(self) -> None:
-        for pipe in (self._rereading, self._watching):
-            if pipe is not None:
-                pipe.close()
+        self._reloads.close()
         self._selector.close()
         self._signals.close()
         self._terminal.close()

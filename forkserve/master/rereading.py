@@ -12,7 +12,7 @@ from typing import NoReturn
 from forkserve import titles
 from forkserve.config.reading import Reading, WrongSettingsError
 from forkserve.config.uvicorn_options import uvicorn_options
-from forkserve.master.kernel import Kernel
+from forkserve.master.kernel import Kernel, fork_with_a_pipe
 from forkserve.supervisor.events import BootFailure
 from forkserve.worker import birth, lifeline
 
@@ -27,15 +27,8 @@ class Rereading:
 
     def __init__(self, kernel: Kernel, reread: Reread) -> None:
         """Raises OSError (EAGAIN, EMFILE)."""
-        self._pipe, theirs = os.pipe()
-        try:
-            kernel.fork(partial(_live, theirs, reread, os.getpid()))
-        except OSError:
-            os.close(self._pipe)
-            raise
-        finally:
-            os.close(theirs)
-        os.set_blocking(self._pipe, False)
+        life = partial(_live, reread=reread, master_pid=os.getpid())
+        self._pipe = fork_with_a_pipe(kernel, life)
         self._said = b""
         self.outdated = False
         """They were asked for again meanwhile, so they may have changed since it looked."""

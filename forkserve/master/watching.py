@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from forkserve import titles
 from forkserve.config.settings import Settings
-from forkserve.master.kernel import Kernel
+from forkserve.master.kernel import Kernel, fork_with_a_pipe
 from forkserve.worker import birth, lifeline
 
 INCLUDED = ("*.py",)
@@ -30,15 +30,8 @@ class Watching:
 
     def __init__(self, kernel: Kernel, settings: Settings) -> None:
         """Raises OSError (EAGAIN, EMFILE)."""
-        self._pipe, theirs = os.pipe()
-        try:
-            kernel.fork(partial(_live, theirs, settings, os.getpid()))
-        except OSError:
-            os.close(self._pipe)
-            raise
-        finally:
-            os.close(theirs)
-        os.set_blocking(self._pipe, False)
+        life = partial(_live, settings=settings, master_pid=os.getpid())
+        self._pipe = fork_with_a_pipe(kernel, life)
         self.ended = False
 
     def fileno(self) -> int:

@@ -129,6 +129,11 @@ def test_a_python_file_may_compute_its_values(read_here: Read) -> None:
             'conf.toml:1, workers: "0" is not a number of workers; write 1 to 512, or "auto".',
         ),
         ("conf.toml", "workers = true\n", 'conf.toml:1, workers: "True" is not a number'),
+        (
+            "conf.toml",
+            "unix_mode = 660\n",
+            'the decimal number 660 is 1224 in octal, which is too much; write "660" or 0o660',
+        ),
         ("conf.toml", "ready_path = 5\n", "conf.toml:1, ready_path: 5 is no text"),
     ],
 )
