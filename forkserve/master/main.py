@@ -416,8 +416,10 @@ class Master:
         if death is None and not self._kernel.is_child(pid):
             return
         worker.pid = pid
-        self._handle(on.Forked(monotonic(), worker.id, pid))
-        if death is not None:
+        if death is None:
+            self._handle(on.Forked(monotonic(), worker.id, pid))
+        else:
+            # Nobody is to act upon a pid that has been waited for: it may be another's by now.
             self._bury(death)
 
     def _settle(self, worker: WorkerChild) -> None:

@@ -233,7 +233,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited(Event):
-    """The worker is gone and has been waited for."""
+    """The worker is gone and has been waited for: before anybody has said its pid, perhaps."""
 
     worker_id: int
     exit: Exit

@@ -248,6 +248,8 @@ def _moves_of(worker: Worker, world: World, now: float) -> Iterator[Event]:
     template = world.witness.asked.get(worker.id)
     if not born:
         yield on.Forked(now, worker.id, 1000 + worker.id)
+        if template is not None:
+            yield on.WorkerExited(now, worker.id, Exit(1))  # and only then is its pid told
         if template is None or template in world.witness.templates:
             yield on.ForkFailed(now, worker.id, "EAGAIN")
         else:

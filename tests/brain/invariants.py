@@ -199,7 +199,10 @@ class Witness:
                 self.can_fork -= {template_id}
             case on.WorkerExited(worker_id=worker_id, exit=exit):
                 self._note_oom(exit, self.phases.get(worker_id))
-                del self.pids[worker_id]
+                # One that a template has forked may be waited for before its pid was told.
+                self.pids.pop(worker_id, None)
+                self.unborn -= {worker_id}
+                self.asked.pop(worker_id, None)
             case on.WorkerSlow(worker_id=worker_id, slow=slow):
                 self.slow = self.slow | {worker_id} if slow else self.slow - {worker_id}
             case on.SwitchboardForked(switchboard_id=board_id, pid=pid):

@@ -418,6 +418,28 @@ def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folde
     assert server.stop() == 0
 
 
+def test_who_has_been_waited_for_is_not_signalled_when_its_pid_is_told(
+    start: Start, folder: Path
+) -> None:
+    """It is not wanted any more by then, and the pid may be somebody else's."""
+    os.mkfifo(folder / "go")
+    (folder / "app.py").write_text(SLOW_TO_TELL)
+    server = start("-w", "2").wait_until_ready()
+    (folder / "curse").touch()
+    os.kill(min(server.worker_pids()), signal.SIGKILL)
+    dead = folder / "dead"
+    server.wait_for("a death", lambda: dead.exists() and dead.read_text() != "")
+    server.wait_for("nothing is left of it", lambda: state_of(int(dead.read_text())) == "")
+    server.signal(signal.SIGTTOU)
+    server.wait_for_log("1 workers? wanted now")
+    (folder / "curse").unlink()
+    (folder / "go").write_text("")
+    server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) .*after \d\.")
+    assert "a fault in forkserve itself" not in server.log, server.log
+    assert len(alive(server)) == 1
+    assert server.stop() == 0
+
+
 SILENT = (
     APP
     + """
