@@ -71,7 +71,7 @@ class Sources:
 
 def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = False) -> Reading:
     """Raises WrongSettingsError. ``without_app``: also if nothing says what to serve."""
-    os.chdir(sources.folder)  # a master that reads them again may be elsewhere by now
+    _return_to(sources.folder)
     path = sources.file or _find_file()
     file = _read_file(path) if path else Found()
     ecosystem = environment.from_ecosystem(environ)
@@ -83,6 +83,19 @@ def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = Fa
         *sources.command_line,
     ]
     return _Merge().of(in_order, path, without_app)
+
+
+def _return_to(folder: str) -> None:
+    """A master that reads its settings again may be elsewhere by now."""
+    try:
+        os.chdir(folder)
+    except OSError as exc:
+        raise WrongSettingsError(
+            [
+                f"{folder}, where forkserve was started and looks for its settings, cannot be "
+                f"entered: {exc.strerror}; start it anew where they are."
+            ]
+        ) from exc
 
 
 def known_options() -> dict[str, Option]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,37 @@ def test_a_file_that_cannot_be_read_any_more_changes_nothing(start: Start, folde
     # The worker that replaces a dead one is made by the settings that it was accepted with.
     (folder / "conf.py").write_text("workers = 2\n")
     assert server.reload() == "done"
+
+
+def test_a_place_that_is_gone_changes_nothing(start: Start, folder: Path) -> None:
+    release = folder / "release"
+    release.mkdir()
+    (release / "app.py").write_text((folder / "app.py").read_text())
+    server = start(folder=release).wait_until_ready()
+    shutil.rmtree(release)
+    assert server.reload() == "failed"
+    server.wait_for_log(rf"reload failed: .*{release}, where forkserve was started.* cannot be ent")
+    assert "Traceback" not in server.log
+
+
+def test_a_reload_does_not_wait_for_what_a_file_has_started(start: Start, folder: Path) -> None:
+    """As multiprocessing.Manager() does, which forks and keeps all that is open."""
+    (folder / "conf.py").write_text("workers = 1\n")
+    server = start("-c", "conf.py").wait_until_ready()
+    (folder / "conf.py").write_text(
+        "import os, time\n"
+        "open('held', 'w').close()\n"
+        "if os.fork() == 0:\n"
+        "    os.closerange(0, 3)\n"
+        "    while os.path.exists('held'):\n"
+        "        time.sleep(0.01)\n"
+        "    os._exit(0)\n"
+        "workers = 2\n"
+    )
+    assert server.reload() == "done"
+    server.wait_for("two workers", lambda: len(server.worker_pids()) >= 2)
+    (folder / "held").unlink()
+    assert server.stop() == 0
 
 
 def test_settings_of_a_dropped_generation_are_dropped_with_it(start: Start, folder: Path) -> None:
