@@ -72,13 +72,15 @@ class Sources:
 def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = False) -> Reading:
     """Raises WrongSettingsError. ``without_app``: also if nothing says what to serve."""
     _return_to(sources.folder)
-    path = sources.file or _find_file()
+    arguments = environ.get(foreign.COMMAND_ARGUMENTS, "")
+    from_arguments, file_in_arguments = foreign.from_command_arguments(arguments)
+    path = sources.file or file_in_arguments or _find_file()
     file = _read_file(path) if path else Found()
     ecosystem = environment.from_ecosystem(environ)
     as_gunicorn = path.endswith(".py")
     in_order = [
         *((ecosystem, file) if as_gunicorn else (file, ecosystem)),
-        foreign.from_command_arguments(environ.get(foreign.COMMAND_ARGUMENTS, "")),
+        from_arguments,
         environment.from_environment(environ),
         *sources.command_line,
     ]
@@ -193,7 +195,8 @@ class _Merge:
             self._values[given.name] = option.kind.read(given.value)
         except ValueError as exc:
             self._wrong.add(given.name)
-            self._problems.append(f"{_where(given)}: {exc}")
+            why = "this value is not possible." if option.secret else str(exc)
+            self._problems.append(f"{_where(given)}: {why}")
         else:
             self._places[given.name] = given.place
 

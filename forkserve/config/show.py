@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from forkserve.config.command_line import default_in_words
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Group, Option
-
-HIDDEN = "********"
+from forkserve.config.values import HIDDEN
 
 
 def as_toml(reading: Reading, options: Mapping[str, Option]) -> str:
