@@ -30,6 +30,9 @@ from forkserve.master.origin import Origin
 WRONG = 2
 """The exit code for settings that cannot be used."""
 
+INTERRUPTED = 130
+"""... and after Ctrl-C before anything has begun, as shells have it."""
+
 SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
 `forkserve check APP` says whether an app can be served and shared, and what it takes.
@@ -137,6 +140,8 @@ def main() -> None:
         code = _check(args[1:]) if checks else _serve(args, origin, inheritance)
     except click.exceptions.Exit as exc:  # of --help and --version
         code = exc.exit_code
+    except KeyboardInterrupt:  # while the settings are read; later it is a signal like others
+        code = INTERRUPTED
     except (WrongArguments, WrongSettingsError, NoUvicornError) as exc:
         problems = getattr(exc, "problems", (f"{exc}.",))
         complain(problems)

@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+import forkserve
 from tests.system.server import APP, Server, is_gone, name_of
 
 Start = Callable[..., Server]
@@ -83,6 +87,35 @@ def test_serving_from_python(folder: Path) -> None:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_after_it_has_served_python_takes_signals_as_before(folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    (folder / "main.py").write_text(
+        SCRIPT.format(more="graceful_timeout=1, surge=None")
+        + "    os = __import__('os')\n    os.kill(os.getpid(), 2)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "main.py"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    try:
+        assert any("all 2 workers are ready" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == -signal.SIGINT
+        assert rest.endswith("KeyboardInterrupt\n")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_another_thread_is_refused_in_a_sentence() -> None:
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(forkserve.run, "app:app")
+        with pytest.raises(RuntimeError, match="has to be in the main thread"):
+            call.result(60)
 
 
 def test_wrong_settings_from_python_are_an_exception(folder: Path) -> None:

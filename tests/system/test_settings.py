@@ -194,6 +194,17 @@ def test_what_cannot_change_while_the_master_runs_is_said(start: Start, folder: 
     server.wait_for_log(r"reload done", since=since)
 
 
+def test_ctrl_c_while_the_settings_are_read_is_no_traceback(start: Start, folder: Path) -> None:
+    (folder / "conf.py").write_text(
+        "import time\nopen('reading', 'w').close()\ntime.sleep(600)\nworkers = 1\n"
+    )
+    server = start("-c", "conf.py")
+    server.wait_for("reading", lambda: (folder / "reading").exists())
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.wait_for_exit() == 130
+    assert server.lines == ["<end of log>"]
+
+
 def test_term_while_the_settings_are_read_stops_at_once(start: Start, folder: Path) -> None:
     (folder / "conf.py").write_text("workers = 1\n")
     server = start("-c", "conf.py").wait_until_ready()
