@@ -141,6 +141,8 @@ def test_a_python_file_may_compute_its_values(read_here: Read) -> None:
         ("conf.ini", "", "-c conf.ini: is neither a .toml nor a .py file."),
         ("conf.py", "x = 1\nimport nothing_like_this\n", "conf.py:2: ModuleNotFoundError"),
         ("conf.py", "x = 1\ndef (\n", "conf.py:2: SyntaxError"),
+        ("conf.py", "x = 1\0\n", "SyntaxError: source code string cannot contain null"),
+        ("conf.py", "x = 1\nraise KeyboardInterrupt\n", "conf.py:2: KeyboardInterrupt."),
         (
             "conf.py",
             "import os\nos._exit(4)\n",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import Server
+from tests.system.server import PATIENCE, Server
 
 Start = Callable[..., Server]
 
@@ -99,6 +99,24 @@ def test_wsgi_apps_are_served_too(start: Start, folder: Path) -> None:
     )
     server = start("--interface", "wsgi").wait_until_ready()
     assert server.get("/") == "by WSGI"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "--print-config", "check app:app", "check --help"]
+)
+def test_what_cannot_be_printed_is_one_sentence(folder: Path, arguments: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "forkserve", *arguments.split()],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    said = "forkserve: standard output cannot be written to: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 # -- a reload -------------------------------------------------------------------------------
