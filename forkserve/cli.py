@@ -210,6 +210,9 @@ def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool]
 def _understood(
     command: _Command, args: Sequence[str], options: Mapping[str, Option]
 ) -> tuple[Mapping[str, bool], Sources]:
+    # The --lifespan of `check` is its own, and not uvicorn's.
+    taken = {param.name for param in command.own}
+    options = {name: option for name, option in options.items() if name not in taken}
     own = [flag for option in options.values() for flag in (*option.flags, *option.off)]
     foreign = ForeignFlags.besides(own)
     with to_standard_output():  # of --help and --version
