@@ -101,6 +101,21 @@ def test_wsgi_apps_are_served_too(start: Start, folder: Path) -> None:
     assert server.get("/") == "by WSGI"
 
 
+def test_wsgi_apps_are_served_through_a2wsgi(start: Start, folder: Path) -> None:
+    pytest.importorskip("a2wsgi")
+    (folder / "app.py").write_text(
+        "import a2wsgi\n"
+        "def wsgi_app(environ, start_response):\n"
+        "    start_response('200 OK', [('content-type', 'text/plain')])\n"
+        "    return [environ['PATH_INFO'].encode()]\n"
+        "app = a2wsgi.WSGIMiddleware(wsgi_app)\n"
+    )
+    server = start("-w", "2").wait_until_ready()
+    assert server.get("/by/a2wsgi") == "/by/a2wsgi"
+    assert server.reload() == "done"
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize(
     "arguments", ["--help", "--version", "--print-config", "check app:app", "check --help"]
 )
