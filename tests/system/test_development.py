@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_a_file_that_changes_is_a_reload(start: Start) -> None:
     os.kill(watcher, signal.SIGKILL)
     server.wait_for_log("files are watched no more")
     assert server.get("/").startswith("VERSION")
+    assert server.stop() == 0
+
+
+def test_a_directory_that_is_removed_is_no_fault(start: Start, folder: Path) -> None:
+    clone = folder / "clone"
+    clone.mkdir()
+    (clone / "app.py").write_text(APP)
+    server = start("--reload", folder=clone).wait_until_ready()
+    watched(server)
+    since = server.mark()
+    shutil.rmtree(clone)
+    server.wait_for_log(r"\w+\.py has changed", since=since)
+    server.wait_for_log("reload failed", since=since)
+    assert server.get().startswith("VERSION")
     assert server.stop() == 0
 
 
