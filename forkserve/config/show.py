@@ -15,6 +15,7 @@ def as_toml(reading: Reading, options: Mapping[str, Option]) -> str:
     """Each option with its value and, in a comment, where that was given.
 
     What has no value by default is a comment as a whole.
+    Passwords, and the values of the app's environment, are left out.
     """
     return "\n".join(_lines(reading, options)) + "\n"
 

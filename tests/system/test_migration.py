@@ -19,22 +19,9 @@ from time import monotonic
 import pytest
 
 from tests.bench.peers import free_port
-from tests.system.server import PATIENCE, is_gone
+from tests.system.server import APP, PATIENCE, is_gone
 
-APP = """
-import os
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-    body = f"{os.environ.get('GREETING')} {scope['root_path']} {os.getpid()}".encode()
-    await send({"type": "http.response.start", "status": 200,
-                "headers": [(b"content-length", str(len(body)).encode())]})
-    await send({"type": "http.response.body", "body": body})
-"""
+TELLING = APP.replace("VERSION", "{os.environ.get('GREETING')} {scope['root_path']}")
 
 GUNICORN_FILE = """
 import os
@@ -65,7 +52,7 @@ def is_installed(*packages: str) -> bool:
 
 @contextlib.contextmanager
 def running(folder: Path, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    (folder / "app.py").write_text(APP)
+    (folder / "app.py").write_text(TELLING)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(folder)]),
         "TEST_PORT": str(port),
