@@ -10,9 +10,17 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from time import monotonic
+from typing import Any, NoReturn
 
 from forkserve.prctl import SET_PDEATHSIG, prctl
+
+LONGEST_WAIT = 3600.0
+"""Seconds. select(2) refuses an endless float."""
+
+END = b"\n"
+"""Of what a child says: there is none in JSON as it is made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +41,62 @@ def ask(find_out: Callable[[], Any], seconds: float) -> Answer:
     reader, writer = os.pipe()
     asker = os.getpid()
     _flush()  # else the child would write it, too
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
     if pid == 0:
         os.close(reader)
-        prctl(SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != asker:
-            os._exit(0)  # it died before we had asked
-        try:
-            with open(writer, "wb") as pipe:
-                pipe.write(json.dumps(find_out()).encode())
-            _flush()
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        in_time = bool(select.select([pipe.fileno()], [], [], seconds or None)[0])
+        _answer(find_out, writer, asker)
+    try:
+        os.close(writer)
+        said, in_time = _said(reader, seconds)
         if not in_time:
             os.kill(pid, signal.SIGKILL)
-        said = pipe.read() if in_time else b""
+    except BaseException:  # such as Ctrl-C
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        os.close(reader)
     _, status = os.waitpid(pid, 0)
     return Answer(json.loads(said) if said else None, in_time, os.waitstatus_to_exitcode(status))
+
+
+def _answer(find_out: Callable[[], Any], writer: int, asker: int) -> NoReturn:
+    """In the child."""
+    try:
+        prctl(SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == asker:  # else it died before we had asked
+            said = json.dumps(find_out()).encode()
+            _flush()
+            with open(writer, "wb") as pipe:
+                pipe.write(said + END)
+    finally:
+        _flush()
+        os._exit(0)
+
+
+def _said(reader: int, seconds: float) -> tuple[bytes, bool]:
+    """What the child says, nothing if it has ended without; and whether that was in time.
+
+    Not until the pipe is closed: what ``find_out`` has forked may hold it open for ever.
+    """
+    give_up = monotonic() + (seconds or inf)
+    said = b""
+    while not said.endswith(END):
+        wait = min(max(0.0, give_up - monotonic()), LONGEST_WAIT)
+        if not select.select([reader], [], [], wait)[0]:
+            if monotonic() < give_up:
+                continue
+            return b"", False
+        piece = os.read(reader, 1 << 16)
+        if not piece:
+            return b"", True
+        said += piece
+    return said, True
 
 
 def _flush() -> None:

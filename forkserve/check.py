@@ -22,6 +22,7 @@ from forkserve.master.capacity import Cpus
 from forkserve.master.cgroups import Cgroups
 from forkserve.memory import mebibytes
 from forkserve.place import Place, PlaceError, settle
+from forkserve.printing import to_standard_output
 
 FIT = 0
 UNFIT = 1
@@ -57,7 +58,8 @@ def check(settings: Settings, lifespan: bool) -> int:
         click.echo(f"settings   {exc}.")
         return WRONG_SETTINGS
     report = _in_a_process_of_its_own(settings, place, lifespan)
-    _show(report, settings)
+    with to_standard_output():
+        _show(report, settings)
     if report.failure:
         return BROKEN
     return UNFIT if report.findings and not settings.preload else FIT

@@ -26,9 +26,13 @@ from forkserve.config.show import as_toml
 from forkserve.config.uvicorn_options import NoUvicornError
 from forkserve.master.inheritance import Inheritance
 from forkserve.master.origin import Origin
+from forkserve.printing import UnprintableError, to_standard_output
 
 WRONG = 2
 """The exit code for settings that cannot be used."""
+
+INTERRUPTED = 130
+"""... and after Ctrl-C before anything has begun, as shells have it."""
 
 SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
@@ -137,6 +141,11 @@ def main() -> None:
         code = _check(args[1:]) if checks else _serve(args, origin, inheritance)
     except click.exceptions.Exit as exc:  # of --help and --version
         code = exc.exit_code
+    except UnprintableError as exc:
+        complain((str(exc),))
+        code = 1
+    except KeyboardInterrupt:  # while the settings are read; later it is a signal like others
+        code = INTERRUPTED
     except (WrongArguments, WrongSettingsError, NoUvicornError) as exc:
         problems = getattr(exc, "problems", (f"{exc}.",))
         complain(problems)
@@ -160,7 +169,9 @@ def _serve(args: Sequence[str], origin: Origin, inheritance: Inheritance | None)
     own, sources = _sources(_SERVE, args)
     reading = read(sources, os.environ, without_app=own["print_config"])
     if own["print_config"]:
-        click.echo(as_toml(reading, known_options()), nl=False)
+        shown = as_toml(reading, known_options())
+        with to_standard_output():
+            click.echo(shown, nl=False)
         return 0
     if own["check_config"]:
         return _check_only(reading)
@@ -199,8 +210,12 @@ def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool]
 def _understood(
     command: _Command, args: Sequence[str], options: Mapping[str, Option]
 ) -> tuple[Mapping[str, bool], Sources]:
+    # The --lifespan of `check` is its own, and not uvicorn's.
+    taken = {param.name for param in command.own}
+    options = {name: option for name, option in options.items() if name not in taken}
     own = [flag for option in options.values() for flag in (*option.flags, *option.off)]
     foreign = ForeignFlags.besides(own)
-    ctx = command_line.parse(command.built(options, foreign), command.name, args)
+    with to_standard_output():  # of --help and --version
+        ctx = command_line.parse(command.built(options, foreign), command.name, args)
     given = [foreign.found(ctx.params), given_of(ctx, options)]
     return ctx.params, Sources(given, ctx.params["config"] or "")

@@ -30,7 +30,7 @@ NOT_PASSED_ON = frozenset(uvicorn_names.NAMES) | frozenset(uvicorn_names.ADDRESS
 """Names of uvicorn's which are forkserve's business."""
 
 NOT_HERE = frozenset({"-c", "--config", "--check-config", "--print-config"})
-"""Flags of gunicorn's which are commands and not settings; forkserve has its own."""
+"""Flags of gunicorn's which are no settings; forkserve has its own."""
 
 COMMAND_ARGUMENTS = "GUNICORN_CMD_ARGS"
 
@@ -191,14 +191,17 @@ def _option(name: str, written: str, flag: Flag) -> click.Option:
     )
 
 
-def from_command_arguments(text: str) -> Found:
-    """What gunicorn's variable GUNICORN_CMD_ARGS says, in its flags."""
+def from_command_arguments(text: str) -> tuple[Found, str]:
+    """What gunicorn's variable GUNICORN_CMD_ARGS says, in its flags, and the file that it names,
+    if it names one."""
     foreign = ForeignFlags.besides(())
+    file = click.Option(["-c", "--config"], default="")
     try:
-        command = click.Command("gunicorn", params=foreign.options(), add_help_option=False)
+        params = [*foreign.options(), file]
+        command = click.Command("gunicorn", params=params, add_help_option=False)
         ctx = command.make_context("gunicorn", shlex.split(text))
     except ValueError as exc:
-        return Found(problems=[f"{COMMAND_ARGUMENTS}: {exc}."])
+        return Found(problems=[f"{COMMAND_ARGUMENTS}: {exc}."]), ""
     except click.UsageError as exc:
-        return Found(problems=[f"{COMMAND_ARGUMENTS}: {exc.format_message()}"])
-    return foreign.found(ctx.params, f"{COMMAND_ARGUMENTS}, ")
+        return Found(problems=[f"{COMMAND_ARGUMENTS}: {exc.format_message()}"]), ""
+    return foreign.found(ctx.params, f"{COMMAND_ARGUMENTS}, "), ctx.params["config"]

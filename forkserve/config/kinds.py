@@ -130,6 +130,8 @@ def text(metavar: str, parse: Callable[[str], Any] = str, show: Callable[[Any], 
     def read(value: object) -> Any:
         if not isinstance(value, str | os.PathLike):
             raise ValueError(f"{_quoted(value)} is no text; write it in quotes.")
+        if "\0" in str(value):  # no path, and nothing in an environment, can have one
+            raise ValueError("there is a null byte in it; leave that out.")
         return parse(str(value))
 
     return Kind(read, metavar, show)

@@ -75,7 +75,7 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
         if exc.filename == path:
             return {"problem": f"{shown}: cannot be read ({exc.strerror})."}
         return {"problem": _explain(exc, path, shown)}
-    except (Exception, SystemExit) as exc:
+    except BaseException as exc:  # sys.exit(), too, is no way to leave our process
         return {"problem": _explain(exc, path, shown)}
     values: dict[str, object] = {}
     functions, not_sent = [], []
@@ -104,7 +104,9 @@ def _execute(path: str, shown: str) -> dict[str, Any]:
 
 def _explain(exc: BaseException, path: str, shown: str) -> str:
     if isinstance(exc, SyntaxError):
-        return f"{exc.filename}:{exc.lineno}: SyntaxError: {exc.msg}."
+        where = shown if exc.filename in (None, path) else exc.filename
+        line = f":{exc.lineno}" if exc.lineno else ""
+        return f"{where}{line}: {type(exc).__name__}: {exc.msg}."
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if f.filename == path]
     line = f":{frames[-1].lineno}" if frames else ""
     said = f": {exc}" if str(exc) else ""

@@ -71,18 +71,33 @@ class Sources:
 
 def read(sources: Sources, environ: Mapping[str, str], *, without_app: bool = False) -> Reading:
     """Raises WrongSettingsError. ``without_app``: also if nothing says what to serve."""
-    os.chdir(sources.folder)  # a master that reads them again may be elsewhere by now
-    path = sources.file or _find_file()
+    _return_to(sources.folder)
+    arguments = environ.get(foreign.COMMAND_ARGUMENTS, "")
+    from_arguments, file_in_arguments = foreign.from_command_arguments(arguments)
+    path = sources.file or file_in_arguments or _find_file()
     file = _read_file(path) if path else Found()
     ecosystem = environment.from_ecosystem(environ)
     as_gunicorn = path.endswith(".py")
     in_order = [
         *((ecosystem, file) if as_gunicorn else (file, ecosystem)),
-        foreign.from_command_arguments(environ.get(foreign.COMMAND_ARGUMENTS, "")),
+        from_arguments,
         environment.from_environment(environ),
         *sources.command_line,
     ]
     return _Merge().of(in_order, path, without_app)
+
+
+def _return_to(folder: str) -> None:
+    """A master that reads its settings again may be elsewhere by now."""
+    try:
+        os.chdir(folder)
+    except OSError as exc:
+        raise WrongSettingsError(
+            [
+                f"{folder}, where forkserve was started and looks for its settings, cannot be "
+                f"entered: {exc.strerror}; start it anew where they are."
+            ]
+        ) from exc
 
 
 def known_options() -> dict[str, Option]:
@@ -180,7 +195,8 @@ class _Merge:
             self._values[given.name] = option.kind.read(given.value)
         except ValueError as exc:
             self._wrong.add(given.name)
-            self._problems.append(f"{_where(given)}: {exc}")
+            why = "this value is not possible." if option.secret else str(exc)
+            self._problems.append(f"{_where(given)}: {why}")
         else:
             self._places[given.name] = given.place
 

@@ -41,6 +41,7 @@ from forkserve.config.values import (
     parse_variable,
     parse_worker_env,
     parse_workers,
+    show_variable,
 )
 from forkserve.logs.atoms import parse_access_format
 from forkserve.logs.syslog import DEFAULT_ADDRESS, FACILITIES, parse_syslog_address
@@ -146,7 +147,7 @@ class Settings:
         (),
         "-e",
         "--env",
-        kind=many(text("NAME=VALUE", parse_variable, "=".join)),
+        kind=many(text("NAME=VALUE", parse_variable, show_variable)),
         group=Group.APP,
         help="Set in the environment before the app is imported. May be given several times.",
     )

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from forkserve.config.command_line import default_in_words
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Group, Option
-
-HIDDEN = "********"
+from forkserve.config.values import HIDDEN
 
 
 def as_toml(reading: Reading, options: Mapping[str, Option]) -> str:
     """Each option with its value and, in a comment, where that was given.
 
     What has no value by default is a comment as a whole.
+    Passwords, and the values of the app's environment, are left out.
     """
     return "\n".join(_lines(reading, options)) + "\n"
 

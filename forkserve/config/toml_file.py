@@ -14,15 +14,18 @@ from forkserve.config.values import parse_function
 TABLE = ("tool", "forkserve")
 """Where they stand in pyproject.toml."""
 
+BROKEN = (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError)
+"""What is raised if a file is none."""
+
 
 def has_settings(path: str) -> bool:
     """Whether ``path``, a pyproject.toml, has a table for us; one that is broken may have."""
     try:
         with open(path, "rb") as file:
-            return "forkserve" in tomllib.load(file).get("tool", {})
+            return _inside(tomllib.load(file), TABLE) is not None
     except OSError:
         return False
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except BROKEN:
         with open(path, errors="replace") as lines:
             return any(re.match(r"\s*\[\s*tool\.forkserve\b", line) for line in lines)
 
@@ -37,13 +40,16 @@ def from_toml(path: str, shown: str) -> Found:
     except OSError as exc:
         found.problems.append(f"{shown}: cannot be read ({exc.strerror}).")
         return found
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except BROKEN as exc:
         found.problems.append(f"{shown}: is no valid TOML: {exc}.")
         return found
     table: tuple[str, ...] = ()
     if path.endswith("pyproject.toml"):
         table = TABLE
-        content = content.get("tool", {}).get("forkserve", {})
+        content = _inside(content, TABLE) or {}
+    if not isinstance(content, dict):
+        found.problems.append(f"{shown}: {'.'.join(TABLE)} is no table of settings.")
+        return found
     _take_hooks(content.pop("hooks", {}), found, shown)
     for key, value in content.items():
         line = _line_of(text, table, key)
@@ -51,6 +57,13 @@ def from_toml(path: str, shown: str) -> Found:
             Given(key.replace("-", "_"), value, f"{shown}:{line}" if line else shown)
         )
     return found
+
+
+def _inside(content: Any, path: tuple[str, ...]) -> Any:
+    """What stands there; None: nothing."""
+    for name in path:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
 
 
 def _take_hooks(table: Any, found: Found, shown: str) -> None:

@@ -12,6 +12,9 @@ AUTO = 0
 
 MOST_WORKERS = 512
 
+HIDDEN = "********"
+"""Stands for what is not shown."""
+
 
 def parse_workers(text: str) -> int:
     """How many workers, or :data:`AUTO`.
@@ -39,11 +42,19 @@ def parse_size(text: str) -> int:
 
 
 def parse_variable(text: str, example: str = "MODEL=small") -> tuple[str, str]:
-    """Name and value of ``NAME=VALUE``."""
+    """Name and value of ``NAME=VALUE``. Any name will do that an environment can have, but for
+    blanks in it."""
     name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f'"{text}" is not NAME=VALUE; write for example "{example}".')
+    if not equals or not re.fullmatch(r"\S+", name):
+        # No value is shown: it may be a secret, and so may be what has no name.
+        shown = f'"{name}=..."' if equals else 'what has no "=" in it'
+        raise ValueError(f'{shown} is not NAME=VALUE; write for example "{example}".')
     return name, value
+
+
+def show_variable(variable: tuple[str, str]) -> str:
+    """Without its value, for the same reason."""
+    return f"{variable[0]}={HIDDEN}"
 
 
 def parse_worker_env(text: str) -> tuple[str, str]:

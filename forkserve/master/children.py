@@ -142,8 +142,8 @@ class Nursery:
         with self._ends() as (ours, theirs, last_words):
             inbox = Queue.make() if self._exchange else None
             try:
-                listeners = [(ln.socket, ln.bind) for ln in self._listeners]
-                bequest = Bequest(theirs, listeners, inbox, pidfile)
+                left = [ln.as_left() for ln in self._listeners]
+                bequest = Bequest(theirs, left, inbox, pidfile)
                 pid = self._kernel.fork(partial(bequest.live, origin, os.getpid()))
             except OSError:
                 if inbox is not None:

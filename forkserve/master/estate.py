@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Left(NamedTuple):
+    """A socket that an old master has left."""
+
+    socket: socket.socket
+    called: str
+    """As the user has written it."""
+
+    file: tuple[int, int] | None = None
+    """Device and inode of what a Unix socket had made in the file system: by now something else
+    may be at that path, or nothing."""
 
 
 class Estate:
-    """Sockets to be claimed by what they were called by, as the user has written it."""
+    """Sockets to be claimed by what they were called by."""
 
-    def __init__(self, sockets: Sequence[tuple[socket.socket, str]] = ()) -> None:
-        self._unclaimed = [(sock, called) for sock, called in sockets if _listens(sock)]
+    def __init__(self, sockets: Sequence[Left] = ()) -> None:
+        self._unclaimed = [left for left in sockets if _listens(left.socket)]
 
-    def claim(self, called: str) -> socket.socket | None:
+    def claim(self, called: str) -> Left | None:
         """The first that was called so, if one was."""
-        for one in self._unclaimed:
-            if one[1] == called:
-                self._unclaimed.remove(one)
-                return one[0]
+        for left in self._unclaimed:
+            if left.called == called:
+                self._unclaimed.remove(left)
+                return left
         return None
 
     def names(self) -> list[str]:
-        """What those are called by that nobody has claimed."""
-        return [called for _, called in self._unclaimed]
+        """What those are called by that nobody has claimed, each once."""
+        return list(dict.fromkeys(left.called for left in self._unclaimed))
 
     def close(self) -> None:
         """Let go of what nobody has claimed. Whoever has left it holds it for a while yet."""
-        for sock, _ in self._unclaimed:
-            sock.close()
+        for left in self._unclaimed:
+            left.socket.close()
 
 
 def _listens(sock: socket.socket) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from forkserve.channel import BootFailed, Channel
+from forkserve.master.estate import Left
 from forkserve.master.origin import Origin
 from forkserve.switchboard.queues import Queue
 
@@ -34,9 +35,7 @@ class Bequest:
     """The old master's side: what it passes on."""
 
     channel: Channel
-    listeners: Sequence[tuple[socket.socket, str]]
-    """Each with what it was called by, as the user has written it."""
-
+    listeners: Sequence[Left]
     inbox: Queue | None
     """Where the new master's switchboard takes its connections from, the old one's among
     them; None without a switchboard."""
@@ -51,8 +50,9 @@ class Bequest:
                 "form": FORM,
                 "master": master_pid,
                 "channel": self.channel.fileno(),
-                "listeners": [listener.fileno() for listener, _ in self.listeners],
-                "called": [called for _, called in self.listeners],
+                "listeners": [left.socket.fileno() for left in self.listeners],
+                "called": [left.called for left in self.listeners],
+                "files": [left.file for left in self.listeners],
                 "inbox": self._inbox(),
                 "pidfile": self._pidfile(),
             }
@@ -62,7 +62,7 @@ class Bequest:
         """Be the new master. Called in the new child, with every signal blocked."""
         try:
             text = self.text(master_pid)
-            sockets = [listener.fileno() for listener, _ in self.listeners]
+            sockets = [left.socket.fileno() for left in self.listeners]
             for fd in (self.channel.fileno(), *sockets, *self._inbox(), *self._pidfile()):
                 os.set_inheritable(fd, True)
             origin.begin_anew(VARIABLE, text)
@@ -85,9 +85,7 @@ class Inheritance:
 
     master_pid: int
     channel: Channel
-    listeners: list[tuple[socket.socket, str]]
-    """Each with what it was called by."""
-
+    listeners: list[Left]
     inbox: Queue | None
     pidfile: int | None
     """The descriptor that has its lock, if there is one."""
@@ -110,12 +108,12 @@ class Inheritance:
         fds = [said["channel"], *said["listeners"], *said["inbox"]]
         if not all(map(_is_a_socket, fds)) or len(said["inbox"]) not in (0, 2):
             return None
-        if len(said["called"]) != len(said["listeners"]) or not all(
-            map(_is_a_file, said["pidfile"])
-        ):
+        called, files = [str(name) for name in said["called"]], list(map(_file, said["files"]))
+        if not len(called) == len(files) == len(said["listeners"]):
+            return None
+        if not all(map(_is_a_file, said["pidfile"])):
             return None
         channel, *others = map(_socket, fds)
-        called = [str(name) for name in said["called"]]
         listeners, inbox = others[: len(called)], others[len(called) :]
         pidfile = next(iter(said["pidfile"]), None)
         if pidfile is not None:
@@ -123,7 +121,7 @@ class Inheritance:
         return cls(
             said["master"],
             Channel(channel),
-            list(zip(listeners, called, strict=True)),
+            list(map(Left, listeners, called, files)),
             Queue.of(*inbox) if inbox else None,
             pidfile,
         )
@@ -131,6 +129,14 @@ class Inheritance:
     def tell(self, sentence: str) -> None:
         """Say to the old master why this one cannot start."""
         self.channel.send(BootFailed(sentence, "", ""))
+
+
+def _file(said: Any) -> tuple[int, int] | None:
+    """Device and inode. Raises TypeError, ValueError."""
+    if said is None:
+        return None
+    device, inode = said
+    return int(device), int(inode)
 
 
 def _is_a_socket(fd: int) -> bool:

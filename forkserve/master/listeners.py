@@ -20,7 +20,7 @@ from forkserve.config.bind import (
 from forkserve.config.owner import Owner
 from forkserve.config.settings import Settings
 from forkserve.last_call import turn_away
-from forkserve.master.estate import Estate
+from forkserve.master.estate import Estate, Left
 from forkserve.master.logbook import log
 from forkserve.master.passed import Passed, borrow, url_of
 from forkserve.master.tcp_sockets import Target, listen_on_port, resolve
@@ -63,6 +63,11 @@ class Listener:
         if self.file is not None:
             self.file.receive()
 
+    def as_left(self) -> Left:
+        """For the next master."""
+        file = (self.file.device, self.file.inode) if self.file is not None else None
+        return Left(self.socket, self.bind, file)
+
     def close(self, others_accept: bool = False) -> None:
         """Let nobody in any more. Workers still serve who waits in the queue.
 
@@ -91,11 +96,11 @@ class Terms:
         return cls(settings.backlog, settings.reuse_port, settings.unix_mode, settings.unix_owner)
 
 
-def listen(settings: Settings, inherited: Sequence[tuple[_Socket, str]] = ()) -> list[Listener]:
+def listen(settings: Settings, inherited: Sequence[Left] = ()) -> list[Listener]:
     """Listen where the user wants it, else on what a service manager has passed.
 
-    ``inherited``: sockets of the master before this one, each with what it was called by. Those
-    that are still wanted are taken over, the others are closed. Raises BindError.
+    ``inherited``: sockets of the master before this one. Those that are still wanted are taken
+    over, the others are closed. Raises BindError.
     """
     passed = Passed.take(os.environ, os.getpid())
     estate = Estate(inherited)
@@ -144,8 +149,8 @@ def _opened(
     borrowed: set[int] = set()
     for target in targets:
         called = str(target.bind if isinstance(target, Target) else target)
-        if sock := estate.claim(called):
-            yield _taken_over(sock, target, terms.backlog)
+        if taken_over := list(_taken_over(target, called, estate, terms.backlog)):
+            yield from taken_over
         elif isinstance(target, InheritedBind):
             for listener in _borrowed(target, passed, borrowed):
                 borrowed.add(listener.socket.fileno())
@@ -166,22 +171,40 @@ def _url(target: Target, sock: _Socket) -> str:
     return f"http://{Bind(target.bind.host, sock.getsockname()[1])}"
 
 
-def _taken_over(sock: _Socket, target: Target | UnixBind | InheritedBind, backlog: int) -> Listener:
-    """It listens already. Its clients and its file are the predecessor's until that leaves
-    them to us."""
+def _taken_over(
+    target: Target | UnixBind | InheritedBind, called: str, estate: Estate, backlog: int
+) -> Iterator[Listener]:
+    """What the predecessor has left of a bind, if anything. It listens already; its clients and
+    its file are the predecessor's until that leaves them to us."""
+    while left := estate.claim(called):
+        listener = _as_listener(left, target, backlog)
+        if listener is None:
+            left.socket.close()
+            return
+        listener.socket.setblocking(False)
+        listener.give_away()
+        yield listener
+        if not isinstance(target, InheritedBind):  # which alone may stand for several
+            return
+
+
+def _as_listener(
+    left: Left, target: Target | UnixBind | InheritedBind, backlog: int
+) -> Listener | None:
+    """None: nobody can connect to it any more, as something else has been put at its path, or it
+    was removed. Then we have to make our own, if we may."""
     if isinstance(target, InheritedBind):
-        sock = borrow(sock.detach(), target)
-        listener = Listener(sock, url_of(sock), bind=str(target))
-    elif isinstance(target, Target):
-        sock.listen(backlog)  # this changes no more than the length of its queue
-        listener = Listener(sock, _url(target, sock), bind=str(target.bind))
-    else:
-        file = None if target.abstract else SocketFile.of(os.path.abspath(target.path))
-        url = f"unix:{file.path}" if file else str(target)
-        listener = Listener(sock, url, file, str(target))
-    sock.setblocking(False)
-    listener.give_away()
-    return listener
+        sock = borrow(left.socket.detach(), target)
+        return Listener(sock, url_of(sock), bind=left.called)
+    if isinstance(target, Target):
+        left.socket.listen(backlog)  # this changes no more than the length of its queue
+        return Listener(left.socket, _url(target, left.socket), bind=left.called)
+    if target.abstract or left.file is None:
+        return Listener(left.socket, str(target), bind=left.called)
+    file = SocketFile(os.path.abspath(target.path), *left.file)
+    return (
+        Listener(left.socket, f"unix:{file.path}", file, left.called) if file.is_there() else None
+    )
 
 
 def _borrowed(bind: InheritedBind, passed: Passed, before: set[int]) -> Iterator[Listener]:

@@ -80,7 +80,7 @@ class Reloads:
 
     def _hear_of_changes(self, watching: Watching, changed: Callable[[], None]) -> None:
         if path := watching.changed():
-            log.info("%s has changed", os.path.relpath(path))
+            log.info("%s has changed", _from_here(path))
             changed()
         if watching.ended:
             log.error("files are watched no more: the process that did has ended")
@@ -92,3 +92,10 @@ class Reloads:
         for pipe in (self._rereading, self._watching):
             if pipe is not None:
                 pipe.close()
+
+
+def _from_here(path: str) -> str:
+    try:
+        return os.path.relpath(path)
+    except OSError:
+        return path  # the directory itself has been removed

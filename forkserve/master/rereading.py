@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
@@ -17,6 +18,8 @@ from forkserve.supervisor.events import BootFailure
 from forkserve.worker import birth, lifeline
 
 Reread = Callable[[], Reading]
+
+_LENGTH = struct.Struct("!Q")
 
 
 class Rereading:
@@ -37,17 +40,28 @@ class Rereading:
         return self._pipe
 
     def is_complete(self) -> bool:
-        """Take what it has said; whether that was all."""
+        """Take what it has said; whether that was all.
+
+        Its end is not waited for: what a settings file has forked may hold the pipe open.
+        """
         while data := _read(self._pipe):
             self._said += data
-        return data == b""
+        return data == b"" or self._message() is not None
+
+    def _message(self) -> bytes | None:
+        """What it has said behind its length; None as long as that is not all."""
+        length, message = self._said[: _LENGTH.size], self._said[_LENGTH.size :]
+        if len(length) < _LENGTH.size or len(message) < _LENGTH.unpack(length)[0]:
+            return None
+        return message
 
     def result(self) -> Reading | BootFailure:
         """The settings, or why they cannot be used."""
-        if not self._said:
+        message = self._message()
+        if message is None:
             return BootFailure("The settings could not be read: the process that did so was lost.")
         # From our own child, through a pipe that nobody else has.
-        said: Reading | BootFailure = pickle.loads(self._said)
+        said: Reading | BootFailure = pickle.loads(message)
         return said
 
     def close(self) -> None:
@@ -77,8 +91,9 @@ def _say(pipe: int, reread: Reread, master_pid: int) -> int:
         said: Reading | BootFailure = reread()
     except WrongSettingsError as exc:
         said = BootFailure(_in_one(exc.problems))
+    message = pickle.dumps(said)
     with open(pipe, "wb") as file:
-        pickle.dump(said, file)
+        file.write(_LENGTH.pack(len(message)) + message)
     return 0
 
 

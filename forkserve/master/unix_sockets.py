@@ -73,9 +73,16 @@ class SocketFile:
             return
         self._ours = False
         with contextlib.suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+            if self.is_there():
                 os.unlink(self.path)
+
+    def is_there(self) -> bool:
+        """Whether it still is what is at its path."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
 
 def listen_on_name(bind: UnixBind, backlog: int) -> socket.socket:

@@ -65,6 +65,32 @@ def test_a_gunicorn_file_beats_what_gunicorn_takes_for_defaults(read_here: Read)
     assert read_here({"FORKSERVE_WORKERS": "4"}).settings.workers == 4
 
 
+def test_gunicorns_variable_for_flags_is_read(read_here: Read) -> None:
+    Path("gunicorn.conf.py").write_text("workers = 2\ntimeout = 7\n")
+    given = {
+        "GUNICORN_CMD_ARGS": "--workers=3 --bind 127.0.0.1:7000 --access-logformat '%(h)s %(s)s'"
+    }
+    reading = read_here(given)
+    assert reading.settings.workers == 3
+    assert reading.settings.timeout == 7
+    assert reading.settings.bind == (Bind("127.0.0.1", 7000),)
+    assert reading.settings.access_logformat == "%(h)s %(s)s"
+    assert reading.places["workers"] == "GUNICORN_CMD_ARGS, --workers"
+    assert read_here(given | {"FORKSERVE_WORKERS": "4"}).settings.workers == 4
+
+    Path("other.py").write_text("workers = 5\n")
+    assert read_here({"GUNICORN_CMD_ARGS": "-c other.py"}).settings.workers == 5
+    assert read_here({"GUNICORN_CMD_ARGS": "-c gone.py"}, file="other.py").file == "other.py"
+    for wrong, why in (
+        ("--name 'x", "GUNICORN_CMD_ARGS: No closing quotation."),
+        ("--wrokers 3", "GUNICORN_CMD_ARGS: No such option"),
+        ("--workers four", 'GUNICORN_CMD_ARGS, --workers: "four" is not a number of workers'),
+        ("-k gevent", 'GUNICORN_CMD_ARGS, -k: worker_class "gevent" is for WSGI apps'),
+    ):
+        (said,) = problems_of(lambda w=wrong: read_here({"GUNICORN_CMD_ARGS": w}))  # type: ignore[misc]
+        assert why in said
+
+
 def test_port_means_every_interface(read_here: Read) -> None:
     assert read_here({"PORT": "9000"}).settings.bind == (Bind("0.0.0.0", 9000),)
 
@@ -115,6 +141,8 @@ def test_a_python_file_may_compute_its_values(read_here: Read) -> None:
         ("conf.ini", "", "-c conf.ini: is neither a .toml nor a .py file."),
         ("conf.py", "x = 1\nimport nothing_like_this\n", "conf.py:2: ModuleNotFoundError"),
         ("conf.py", "x = 1\ndef (\n", "conf.py:2: SyntaxError"),
+        ("conf.py", "x = 1\0\n", "SyntaxError: source code string cannot contain null"),
+        ("conf.py", "x = 1\nraise KeyboardInterrupt\n", "conf.py:2: KeyboardInterrupt."),
         (
             "conf.py",
             "import os\nos._exit(4)\n",
@@ -135,6 +163,9 @@ def test_a_python_file_may_compute_its_values(read_here: Read) -> None:
             'the decimal number 660 is 1224 in octal, which is too much; write "660" or 0o660',
         ),
         ("conf.toml", "ready_path = 5\n", "conf.toml:1, ready_path: 5 is no text"),
+        ("conf.toml", "a = " + "[" * 5000, "conf.toml: is no valid TOML: maximum recursion"),
+        ("conf.toml", 'chdir = "a\\u0000b"\n', "conf.toml:1, chdir: there is a null byte in it"),
+        ("pyproject.toml", "tool.forkserve = 3\n", "toml: tool.forkserve is no table of settings."),
     ],
 )
 def test_a_mistake_in_a_file_is_one_sentence_with_its_place(
@@ -238,3 +269,30 @@ def test_a_secret_is_not_shown(read_here: Read) -> None:
     shown = as_toml(read_here(ssl_keyfile_password="hush"), known_options())
     assert "hush" not in shown
     assert "ssl_keyfile_password" in shown
+    # A settings file often sets passwords for the app.
+    Path("gunicorn.conf.py").write_text("import os\nos.environ['db.password'] = 'hush'\n")
+    reading = read_here(env="TOKEN=hush")
+    assert reading.settings.env == (("TOKEN", "hush"),)
+    assert "hush" not in as_toml(reading, known_options())
+    assert read_here().settings.env == (("db.password", "hush"),)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ssl_keyfile_password = 12345\n",
+        'env = ["A B=12345"]\n',
+        'env = ["12345"]\n',
+        'env = ["A=12345\\u0000"]\n',
+    ],
+)
+def test_a_secret_is_not_in_what_is_said_of_it(read_here: Read, content: str) -> None:
+    Path("forkserve.toml").write_text(content)
+    (said,) = problems_of(read_here)
+    assert "12345" not in said
+
+
+def test_a_table_that_is_not_ours_is_no_mistake(read_here: Read) -> None:
+    Path("pyproject.toml").write_text("tool = 3\n")
+    assert read_here().file == ""
+    assert read_here(file="pyproject.toml").settings.workers == 1

@@ -31,6 +31,7 @@ def forkserve(folder: Path, *arguments: str) -> tuple[int, str]:
         timeout=60,
     )
     assert "forkserve/check.py" not in done.stderr  # no traceback of our own
+    assert "Warning" not in done.stderr
     return done.returncode, done.stdout
 
 
@@ -92,6 +93,12 @@ def test_a_lifespan_that_fails(folder: Path) -> None:
     code, said = forkserve(folder, "check", "app:app", "--lifespan")
     assert code == 3
     assert "failed in its lifespan startup" in said
+
+
+def test_its_own_option_is_not_uvicorns(folder: Path) -> None:
+    code, said = forkserve(folder, "check", "--lifespan", "--ws", "wsproto", "app:app")
+    assert code == 0
+    assert "lifespan   startup complete" in said
 
 
 def test_settings_that_contradict_each_other(folder: Path) -> None:

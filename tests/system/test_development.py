@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+import forkserve
 from tests.system.server import APP, Server, is_gone, name_of
 
 Start = Callable[..., Server]
@@ -48,6 +53,20 @@ def test_a_file_that_changes_is_a_reload(start: Start) -> None:
     assert server.stop() == 0
 
 
+def test_a_directory_that_is_removed_is_no_fault(start: Start, folder: Path) -> None:
+    clone = folder / "clone"
+    clone.mkdir()
+    (clone / "app.py").write_text(APP)
+    server = start("--reload", folder=clone).wait_until_ready()
+    watched(server)
+    since = server.mark()
+    shutil.rmtree(clone)
+    server.wait_for_log(r"\w+\.py has changed", since=since)
+    server.wait_for_log("reload failed", since=since)
+    assert server.get().startswith("VERSION")
+    assert server.stop() == 0
+
+
 def test_who_watches_goes_with_the_master(start: Start) -> None:
     server = start("--reload").wait_until_ready()
     everybody = server.children()
@@ -83,6 +102,35 @@ def test_serving_from_python(folder: Path) -> None:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_after_it_has_served_python_takes_signals_as_before(folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    (folder / "main.py").write_text(
+        SCRIPT.format(more="graceful_timeout=1, surge=None")
+        + "    os = __import__('os')\n    os.kill(os.getpid(), 2)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "main.py"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    try:
+        assert any("all 2 workers are ready" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == -signal.SIGINT
+        assert rest.endswith("KeyboardInterrupt\n")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_another_thread_is_refused_in_a_sentence() -> None:
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(forkserve.run, "app:app")
+        with pytest.raises(RuntimeError, match="has to be in the main thread"):
+            call.result(60)
 
 
 def test_wrong_settings_from_python_are_an_exception(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import Server
+from tests.system.server import PATIENCE, Server
 
 Start = Callable[..., Server]
 
@@ -100,6 +101,39 @@ def test_wsgi_apps_are_served_too(start: Start, folder: Path) -> None:
     assert server.get("/") == "by WSGI"
 
 
+def test_wsgi_apps_are_served_through_a2wsgi(start: Start, folder: Path) -> None:
+    pytest.importorskip("a2wsgi")
+    (folder / "app.py").write_text(
+        "import a2wsgi\n"
+        "def wsgi_app(environ, start_response):\n"
+        "    start_response('200 OK', [('content-type', 'text/plain')])\n"
+        "    return [environ['PATH_INFO'].encode()]\n"
+        "app = a2wsgi.WSGIMiddleware(wsgi_app)\n"
+    )
+    server = start("-w", "2").wait_until_ready()
+    assert server.get("/by/a2wsgi") == "/by/a2wsgi"
+    assert server.reload() == "done"
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "--print-config", "check app:app", "check --help"]
+)
+def test_what_cannot_be_printed_is_one_sentence(folder: Path, arguments: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "forkserve", *arguments.split()],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    said = "forkserve: standard output cannot be written to: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 # -- a reload -------------------------------------------------------------------------------
 
 
@@ -137,6 +171,37 @@ def test_a_file_that_cannot_be_read_any_more_changes_nothing(start: Start, folde
     assert server.reload() == "done"
 
 
+def test_a_place_that_is_gone_changes_nothing(start: Start, folder: Path) -> None:
+    release = folder / "release"
+    release.mkdir()
+    (release / "app.py").write_text((folder / "app.py").read_text())
+    server = start(folder=release).wait_until_ready()
+    shutil.rmtree(release)
+    assert server.reload() == "failed"
+    server.wait_for_log(rf"reload failed: .*{release}, where forkserve was started.* cannot be ent")
+    assert "Traceback" not in server.log
+
+
+def test_a_reload_does_not_wait_for_what_a_file_has_started(start: Start, folder: Path) -> None:
+    """As multiprocessing.Manager() does, which forks and keeps all that is open."""
+    (folder / "conf.py").write_text("workers = 1\n")
+    server = start("-c", "conf.py").wait_until_ready()
+    (folder / "conf.py").write_text(
+        "import os, time\n"
+        "open('held', 'w').close()\n"
+        "if os.fork() == 0:\n"
+        "    os.closerange(0, 3)\n"
+        "    while os.path.exists('held'):\n"
+        "        time.sleep(0.01)\n"
+        "    os._exit(0)\n"
+        "workers = 2\n"
+    )
+    assert server.reload() == "done"
+    server.wait_for("two workers", lambda: len(server.worker_pids()) >= 2)
+    (folder / "held").unlink()
+    assert server.stop() == 0
+
+
 def test_settings_of_a_dropped_generation_are_dropped_with_it(start: Start, folder: Path) -> None:
     (folder / "forkserve.toml").write_text("workers = 1\n")
     server = start().wait_until_ready()
@@ -160,6 +225,17 @@ def test_what_cannot_change_while_the_master_runs_is_said(start: Start, folder: 
     server.signal(signal.SIGHUP)
     server.wait_for_log(r"spares cannot be changed while the master runs", since=since)
     server.wait_for_log(r"reload done", since=since)
+
+
+def test_ctrl_c_while_the_settings_are_read_is_no_traceback(start: Start, folder: Path) -> None:
+    (folder / "conf.py").write_text(
+        "import time\nopen('reading', 'w').close()\ntime.sleep(600)\nworkers = 1\n"
+    )
+    server = start("-c", "conf.py")
+    server.wait_for("reading", lambda: (folder / "reading").exists())
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.wait_for_exit() == 130
+    assert server.lines == ["<end of log>"]
 
 
 def test_term_while_the_settings_are_read_stops_at_once(start: Start, folder: Path) -> None:

@@ -60,6 +60,27 @@ def curl(*arguments: str | Path) -> str:
     ).stdout
 
 
+# -- TCP over IPv6 ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("telling")
+def test_ipv6_beside_ipv4(start: Start) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("there is no IPv6 here")
+    server = start("-w", "2", bind=["127.0.0.1:0", "[::1]:0"]).wait_until_ready()
+    url = server.wait_for_log(r"(http://\[::1\]:(\d+)) and makes 2")
+    said = json.loads(curl("--globoff", url[1]))
+    assert said["client"][0] == "::1"
+    assert said["server"] == ["::1", int(url[2])]
+    assert json.loads(server.get())["client"][0] == "127.0.0.1"
+    assert server.reload() == "done"
+    assert json.loads(curl("--globoff", url[1]))["server"] == ["::1", int(url[2])]
+    assert server.stop() == 0
+
+
 # -- Unix sockets -------------------------------------------------------------------------
 
 
