@@ -74,6 +74,7 @@ from forkserve.master.reloads import Reloads
 from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread
 from forkserve.master.rotation import Rotation
+from forkserve.master.rows import Rows
 from forkserve.master.signals import SignalQueue, Terminal
 from forkserve.master.status import Status
 from forkserve.master.succession import Succession
@@ -131,6 +132,7 @@ class Master:
         self._supervisor = Supervisor(policy)
         self._rows = policy.slots
         self._scoreboard = Scoreboard(self._rows)
+        self._entries = Rows(self._scoreboard)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
         inbox = found.inheritance.inbox if found.inheritance else None
@@ -249,6 +251,7 @@ class Master:
         while self._events:
             for action in self._supervisor.handle(self._events.popleft()):
                 self._perform(action)
+        self._entries.follow(self._supervisor.state)
         self._reporter.follow(event, self._supervisor.state)
         self._control.follow(event, self._supervisor.state)
 
