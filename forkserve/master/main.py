@@ -293,7 +293,7 @@ class Master:
         return Status(
             self._settings_in_force,
             self._supervisor,
-            self._family,
+            self._entries,
             self._listeners,
             self._chronicle,
             self._exchange.row if self._exchange else None,
