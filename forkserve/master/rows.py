@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from forkserve import memory
 from forkserve.readings import Holder, Snapshot, Totals
 from forkserve.scoreboard import Row, Scoreboard
@@ -24,7 +26,9 @@ class Rows:
         self._told: dict[int, tuple[object, ...]] = {}
         """What of it may change, as the row says it already."""
         self._pids: dict[int, int] = {}
-        self._weighed = self._shared_out = float("-inf")
+        self._weighed: dict[int, float] = {}
+        self._shared_out: dict[int, float] = {}
+        """When each was looked at last."""
 
     def follow(self, state: State) -> None:
         """Bring the rows up to date with ``state``, after each event."""
@@ -37,7 +41,8 @@ class Rows:
             # Their rows have been cleared when they were buried.
             for gone in self._told.keys() - state.workers.keys():
                 del self._told[gone], self._rows[gone]
-                self._pids.pop(gone, None)
+                for known in (self._pids, self._weighed, self._shared_out):
+                    known.pop(gone, None)
 
     def _tell(self, worker: Worker) -> None:
         if worker.id not in self._rows:
@@ -53,15 +58,12 @@ class Rows:
         too, which takes milliseconds for each gibibyte, and the right to look into the
         workers (ptrace(2)).
         """
-        share_out = share_out and now - self._shared_out >= SHARE_OUT_AGAIN
-        if not share_out and now - self._weighed < WEIGH_AGAIN:
-            return
-        self._weighed = now
         for number, pid in self._pids.items():
-            self._rows[number].weigh(memory.resident(pid))
-        if share_out:
-            self._shared_out = now
-            for number, pid in self._pids.items():
+            if now - self._weighed.get(number, -inf) >= WEIGH_AGAIN:
+                self._weighed[number] = now
+                self._rows[number].weigh(memory.resident(pid))
+            if share_out and now - self._shared_out.get(number, -inf) >= SHARE_OUT_AGAIN:
+                self._shared_out[number] = now
                 self._rows[number].share_out(memory.of_kinds(pid, "Pss")[0])
 
     def snapshots(self, now: float) -> dict[int, Snapshot]:
