@@ -130,9 +130,9 @@ def measure(
     """Requests a second, and seconds of CPU time a request."""
     pids = {server.pid} | descendants(server.pid)
     _wrk(server, path, mode, 1, clients)
-    before = sum(map(cpu_time, pids))
+    before = sum(map(_cpu_time, pids))
     requests = _wrk(server, path, mode, seconds, clients)
-    return requests / seconds, (sum(map(cpu_time, pids)) - before) / requests
+    return requests / seconds, (sum(map(_cpu_time, pids)) - before) / requests
 
 
 def _wrk(server: Running, path: str, mode: str, seconds: int, clients: int) -> int:
@@ -146,7 +146,7 @@ def _wrk(server: Running, path: str, mode: str, seconds: int, clients: int) -> i
     return int(requests[1])
 
 
-def cpu_time(pid: int) -> float:
+def _cpu_time(pid: int) -> float:
     """Seconds (proc_pid_stat(5): utime and stime)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

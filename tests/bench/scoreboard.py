@@ -4,7 +4,7 @@
 
 Kept busy by wrk with 16 clients that keep their connections, which leaves a request little
 else to cost. The same workers note their requests in one turn and do not in the next
-(``tests.bench.switchable``), half a second each: two processes may differ by a tenth for all
+(``tests.bench.switchable``), a third of a second each: two processes may differ by a tenth for all
 their lives, and the machine drifts.
 """
 
@@ -19,8 +19,9 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
-from tests.bench.cost import APPS, FORKSERVE, PATHS, cpu_time
+from tests.bench.cost import APPS, FORKSERVE, PATHS
 from tests.bench.peers import Running, machine, running
 from tests.bench.switchable import SEEN, UNSEEN
 
@@ -31,7 +32,7 @@ PEER = replace(
 )
 
 CLIENTS = 16
-SECONDS = 0.5
+SECONDS = 0.3
 
 Turn = tuple[float, float]
 """Requests a second, and seconds of CPU time a request."""
@@ -41,7 +42,7 @@ def main() -> None:
     options = _parse()
     if not shutil.which("wrk"):
         sys.exit("wrk is not installed")
-    print(f"{machine()}; {options.workers} workers, {CLIENTS} clients, {options.rounds} rounds of ")
+    print(f"{machine()}; {options.workers} workers, {CLIENTS} clients, {options.rounds} rounds of")
     print(f"{options.turns} turns of {SECONDS} s; as it is over not noting any request:\n")
     print("| app | requests a second | CPU time a request |\n| --- | ---: | ---: |")
     for app, source in APPS.items():
@@ -64,10 +65,10 @@ def _both(server: Running, workers: list[int], path: str) -> tuple[Turn, Turn]:
     for number in random.sample((SEEN, UNSEEN), 2):
         for pid in workers:
             os.kill(pid, number)
-        _wrk(server, path, SECONDS / 5)  # by then each of them has switched
-        before = sum(map(cpu_time, workers))
+        _wrk(server, path, SECONDS / 3)  # by then each of them has switched
+        before = sum(map(_cpu_time, workers))
         requests, seconds = _wrk(server, path, SECONDS)
-        spent = sum(map(cpu_time, workers)) - before
+        spent = sum(map(_cpu_time, workers)) - before
         found[number] = requests / seconds, spent / requests
     return found[SEEN], found[UNSEEN]
 
@@ -82,6 +83,11 @@ def _wrk(server: Running, path: str, seconds: float) -> tuple[int, float]:
     if found is None or "Non-2xx" in out or "Socket errors" in out:
         raise RuntimeError(out)
     return int(found[1]), float(found[2]) / (1000 if found[3] == "ms" else 1)
+
+
+def _cpu_time(pid: int) -> float:
+    """Seconds, to the nanosecond (kernel documentation, "Scheduler Statistics")."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) * 1e-9
 
 
 def _shown(ratios: list[float]) -> str:
