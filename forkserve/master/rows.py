@@ -33,7 +33,7 @@ class Rows:
     def follow(self, state: State) -> None:
         """Bring the rows up to date with ``state``, after each event."""
         for worker in state.workers.values():
-            now = (worker.phase, worker.pid, worker.ready_at)
+            now = (worker.phase, worker.pid)
             if self._told.get(worker.id) != now:
                 self._told[worker.id] = now
                 self._tell(worker)
