@@ -86,9 +86,8 @@ def tracked(
             took = now - since
             if lone is scope:
                 lone = None
-                counts[SINCE] = (
-                    0.0  # before the rest: what is counted twice could not be taken back
-                )
+                # Before the rest: what was read twice could not be taken back.
+                counts[SINCE] = 0.0
             else:
                 crowd.leave(scope, now, took)
             counts[SECONDS] = seconds = seconds + took

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from forkserve.master.rows import Rows
 from forkserve.readings import Holder
@@ -24,6 +25,9 @@ def test_each_row_says_how_its_worker_stands() -> None:
     assert rows.snapshots(0.0)[7].holder == told
     assert board.row(2).snapshot().holder == told
     assert board.row(0).snapshot().holder is None
+    worker.phase = Phase.DRAINING
+    rows.follow(state)
+    assert rows.snapshots(0.0)[7].holder == replace(told, phase=Phase.DRAINING)
     del state.workers[7]
     board.row(2).clear()
     rows.follow(state)
