@@ -38,14 +38,17 @@ _MEMORY_AT = _HOLDER.size
 """Two numbers: resident bytes, and its share of them (PSS)."""
 
 _COUNTS_AT = 64  # a cache line further: another processor writes here
-BEGUN, SINCE, BUSY, SECONDS, CLOSED, WEBSOCKETS, ACCEPTS, DURATIONS = range(8)
-"""Places in :attr:`Row.counts`. What only ever grows: requests and WebSockets begun (BEGUN),
-WebSockets ended (CLOSED), connections accepted (ACCEPTS), HTTP requests answered, by how long
-they took (from DURATIONS on, for each of BOUNDS and beyond), and how long they took together
-(SECONDS). Since when the request that is shown is served (SINCE). WebSockets open now.
+(SINCE, MORE, SECONDS, OVERLAP, SPELL, CLOSED, WEBSOCKETS, ACCEPTS, DURATIONS) = range(9)
+"""Places in :attr:`Row.counts`.
 
-BUSY is the seconds in which at least one HTTP request was in flight; while one is, the time
-at which that began is taken off, which makes it negative: so one store says both."""
+SINCE when the request that is shown is served (0: none is), and how many MORE there are.
+
+HTTP requests answered, by how long they took, from DURATIONS on: for each of BOUNDS and
+beyond; and how many SECONDS they took together. Of those some were not the worker's, since it
+served several at once: the OVERLAP. A SPELL in which there are several began then (0: there
+are not); what of it has passed is in neither yet.
+
+WebSockets that are open, and such that have been CLOSED. Connections accepted (ACCEPTS)."""
 
 _COUNTS = struct.Struct(f"{DURATIONS + len(BOUNDS) + 1}d")
 
@@ -57,6 +60,9 @@ late at most."""
 _LABEL = struct.Struct("16p192p")
 _LABEL_AT = _LOOP_AT + _LOOP.size
 """The method and path of the request that is shown."""
+
+_TRIES = 5
+"""The worker of a row goes on while it is read: it is read until it says the same twice."""
 
 _COLUMNS = 2
 _OPEN, _SLOW = range(_COLUMNS)
@@ -123,6 +129,8 @@ class Row:
         """The numbers whose places are BEGUN and so on."""
         self.label = partial(_LABEL.pack_into, view, _LABEL_AT)
         """``label(method, path)``: show this request; what is too long is cut."""
+        self._busy = 0.0
+        """The most that was ever read."""
         self._memory = view[_MEMORY_AT:_COUNTS_AT].cast("d")
         self._open_of_each = open_of_each
         self._slow_of_each = slow_of_each
@@ -133,10 +141,13 @@ class Row:
     def clear(self) -> None:
         """Forget the former holder of the slot, but not what it has done (done by the master,
         when it is gone and before another is made)."""
-        gone = _totals_of_the_gone(self._of_the_master) + self._totals(monotonic(), gone=True)
+        gone = _totals_of_the_gone(self._of_the_master) + self._totals(
+            self._steady_counts(), monotonic(), gone=True
+        )
         numbers = (gone.requests, gone.lost, gone.accepts, gone.busy, gone.seconds)
         _GONE.pack_into(self._of_the_master, _GONE_AT, *numbers, *gone.durations)
         self._view[:] = bytes(ROW)
+        self._busy = 0.0
         self._open_of_each[self._slot] = self._slow_of_each[self._slot] = 0.0
 
     def assign(self, holder: Holder) -> None:
@@ -203,6 +214,11 @@ class Row:
         """Whether somebody goes on accepting when all workers of this master have gone."""
         return self._of_the_master.cast("d")[_SHARED] == 1.0
 
+    def begun(self) -> int:
+        """How many requests and WebSockets have begun."""
+        counts = self._steady_counts()
+        return int(sum(counts[DURATIONS:]) + counts[CLOSED]) + _in_flight(counts)
+
     def last_beat(self) -> float:
         beat: float = _LOOP.unpack_from(self._view, _LOOP_AT)[0]
         return beat
@@ -210,7 +226,7 @@ class Row:
     def snapshot(self, now: float | None = None) -> Snapshot:
         """``now``: ``time.monotonic()``, if it is known already."""
         now = monotonic() if now is None else now
-        counts = _COUNTS.unpack_from(self._view, _COUNTS_AT)
+        counts = self._steady_counts()
         in_flight = _in_flight(counts)
         method, path = _LABEL.unpack_from(self._view, _LABEL_AT) if in_flight else (b"", b"")
         beat, due, lag, highest_lag = _LOOP.unpack_from(self._view, _LOOP_AT)
@@ -229,7 +245,7 @@ class Row:
             accepting=held > 0,
             connections=max(0, held - 1),
             slow=self._slow_of_each[self._slot] == 1.0,
-            done=self._totals(now),
+            done=self._totals(counts, now),
             rss=int(self._memory[0]),
             pss=int(self._memory[1]),
         )
@@ -242,26 +258,40 @@ class Row:
             int(number), int(generation), _PHASES[int(phase)], int(pid) or None, born, ready or None
         )
 
-    def _totals(self, now: float, gone: bool = False) -> Totals:
+    def _steady_counts(self) -> tuple[float, ...]:
+        """As they were at one moment, which may have been in the middle of something."""
+        before: tuple[float, ...] = ()
+        for _ in range(_TRIES):
+            counts = _COUNTS.unpack_from(self._view, _COUNTS_AT)
+            if counts == before:
+                break
+            before = counts
+        return before
+
+    def _totals(self, counts: tuple[float, ...], now: float, gone: bool = False) -> Totals:
         """``gone``: what is in flight will not be answered any more."""
-        counts = _COUNTS.unpack_from(self._view, _COUNTS_AT)
-        busy = counts[BUSY]
+        # The worker may be between two of its stores, and what it has said of an end may still
+        # lack the time that it took.
+        self._busy = max(self._busy, _busy(counts, now))
         return Totals(
-            requests=_answered(counts),
+            requests=int(sum(counts[DURATIONS:]) + counts[CLOSED]),
             lost=_in_flight(counts) if gone else 0,
             accepts=int(counts[ACCEPTS]),
-            busy=busy if busy >= 0.0 else max(0.0, now + busy),
+            busy=self._busy,
             durations=tuple(map(int, counts[DURATIONS:])),
             seconds=counts[SECONDS],
         )
 
 
-def _answered(counts: tuple[float, ...]) -> int:
-    return int(sum(counts[DURATIONS:]) + counts[CLOSED])
-
-
 def _in_flight(counts: tuple[float, ...]) -> int:
-    return max(0, int(counts[BEGUN]) - _answered(counts))  # it goes on while we read
+    return 1 + int(counts[MORE]) if counts[SINCE] else 0
+
+
+def _busy(counts: tuple[float, ...], now: float) -> float:
+    """Seconds with at least one HTTP request in flight."""
+    alone = counts[SINCE] if not counts[WEBSOCKETS] else 0.0
+    since = counts[SPELL] or alone
+    return counts[SECONDS] - counts[OVERLAP] + (max(0.0, now - since) if since else 0.0)
 
 
 def _printable(text: bytes) -> str:

@@ -10,13 +10,14 @@ import pytest
 from forkserve.readings import BOUNDS, Holder, Totals
 from forkserve.scoreboard import (
     ACCEPTS,
-    BEGUN,
-    BUSY,
     CLOSED,
     DURATIONS,
+    MORE,
+    OVERLAP,
     ROW,
     SECONDS,
     SINCE,
+    SPELL,
     WEBSOCKETS,
     Row,
     Scoreboard,
@@ -30,7 +31,8 @@ def serve(row: Row, *durations: int, in_flight: int = 0) -> None:
     """As if so many requests had been answered, by their duration."""
     for number, count in enumerate(durations):
         row.counts[DURATIONS + number] = count
-    row.counts[BEGUN] = sum(durations) + in_flight
+    row.counts[SINCE] = 4.5 if in_flight else 0.0
+    row.counts[MORE] = max(0, in_flight - 1)
 
 
 def test_a_request_is_shown_while_it_is_served() -> None:
@@ -38,7 +40,6 @@ def test_a_request_is_shown_while_it_is_served() -> None:
     row = board.row(1)
     row.beat(5.0)
     row.label(b"GET", b"/path")
-    row.counts[SINCE] = 4.5
     serve(row, 6, 1, in_flight=2)
     seen = board.row(1).snapshot()
     assert (seen.beat, seen.requests, seen.in_flight) == (5.0, 7, 2)
@@ -54,7 +55,7 @@ def test_what_is_too_long_or_no_text_harms_nobody_else() -> None:
     board = Scoreboard(2)
     board.row(1).beat(1.0)
     board.row(1).assign(HOLDER)
-    board.row(0).counts[BEGUN] = 1.0
+    board.row(0).counts[SINCE] = 1.0
     board.row(0).label(b"GET" * ROW, b"/\x1b\n\xff" * ROW)
     serving = board.row(0).snapshot().serving
     assert serving.isprintable()
@@ -70,7 +71,7 @@ def test_no_field_lies_upon_another() -> None:
     row.share_out(1 << 19)
     for place in range(len(row.counts)):
         row.counts[place] = 100.0 + place
-    row.counts[BEGUN] = 10_000.0
+    row.counts[OVERLAP] = float(SECONDS)
     row.beat(1.0, 99.0, 0.25, 0.5)
     row.label(b"GET", b"/")
     row.hold(3)
@@ -84,8 +85,8 @@ def test_no_field_lies_upon_another() -> None:
     assert seen.websockets == 100 + WEBSOCKETS
     durations = tuple(100 + DURATIONS + n for n in range(len(BOUNDS) + 1))
     answered = sum(durations) + 100 + CLOSED
-    assert seen.in_flight == 10_000 - answered
-    assert seen.done == Totals(answered, 0, 100 + ACCEPTS, 100.0 + BUSY, durations, 100.0 + SECONDS)
+    assert seen.in_flight == 1 + 100 + MORE
+    assert seen.done == Totals(answered, 0, 100 + ACCEPTS, 100.0, durations, 100.0 + SECONDS)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -109,12 +110,22 @@ def test_a_loop_that_is_held_is_seen_to_be_late_while_it_is() -> None:
 def test_a_worker_is_busy_also_while_it_is() -> None:
     row = Scoreboard(1).row(0)
     assert row.snapshot().done.busy == 0.0
-    row.counts[BUSY] = -100.0  # since then
+    row.counts[SINCE] = 100.0
     assert row.snapshot(now=103.0).done.busy == 3.0
-    row.counts[BUSY] = 4.0
+    row.counts[SINCE], row.counts[SECONDS] = 0.0, 4.0
     assert row.snapshot(now=200.0).done.busy == 4.0
-    row.counts[BUSY] = 4.0 - 300.0
-    assert row.snapshot(now=301.0).done.busy == 5.0
+    row.counts[SPELL], row.counts[SINCE] = 300.0, 301.0
+    assert row.snapshot(now=302.0).done.busy == 6.0
+
+
+def test_a_worker_that_is_between_two_stores_is_not_less_busy_than_before() -> None:
+    row = Scoreboard(1).row(0)
+    row.counts[SINCE] = 100.0
+    assert row.snapshot(now=103.0).done.busy == 3.0
+    row.counts[SINCE] = 0.0  # it has ended, and how long it took is not written yet
+    assert row.snapshot(now=103.0).done.busy == 3.0
+    row.clear()
+    assert row.snapshot(now=103.0).done.busy == 0.0
 
 
 def test_what_a_worker_has_done_outlives_it() -> None:
@@ -122,9 +133,9 @@ def test_what_a_worker_has_done_outlives_it() -> None:
     row = board.row(1)
     row.assign(HOLDER)
     serve(row, 5, 0, 1, in_flight=2)
-    row.counts[CLOSED], row.counts[BEGUN] = 1.0, 9.0
+    row.counts[CLOSED] = 1.0
     row.counts[SECONDS] = 0.5
-    row.counts[BUSY] = 1.5 - monotonic()
+    row.counts[SPELL] = monotonic() - 1.5
     row.accepted(2)
     row.accepted(1)
     before = row.snapshot().done

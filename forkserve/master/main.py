@@ -486,7 +486,7 @@ class Master:
             self._on_message(child, message)
         if was_open and child.channel.closed:
             self._selector.unregister(child.channel)
-        self._persons.dying = self._persons.describe(child)
+        self._persons.dies(child, death)
         stack = child.stack()
         ours = child.condemned
         exit = on.Exit(death.code) if ours else self._oom.explain(death, monotonic())

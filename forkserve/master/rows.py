@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic
 
 from forkserve import memory
@@ -16,7 +17,7 @@ SHARE_OUT_AGAIN = 10.0
 """... and at its share of it (PSS), for which the kernel walks every page."""
 
 LONGEST_LOOK = 0.01
-"""Seconds that sharing out may take at a time: the others have to wait for the next one."""
+"""Seconds that this may take at a time: the others have to wait for the next one."""
 
 
 class Rows:
@@ -29,14 +30,14 @@ class Rows:
         self._told: dict[int, tuple[object, ...]] = {}
         """What of it may change, as the row says it already."""
         self._pids: dict[int, int] = {}
-        self._weighed = float("-inf")
+        self._weighed: dict[int, float] = {}
         self._shared_out: dict[int, float] = {}
-        """When, by worker id."""
+        """When each was looked at last."""
 
     def follow(self, state: State) -> None:
         """Bring the rows up to date with ``state``, after each event."""
         for worker in state.workers.values():
-            now = (worker.phase, worker.pid, worker.ready_at)
+            now = (worker.phase, worker.pid)
             if self._told.get(worker.id) != now:
                 self._told[worker.id] = now
                 self._tell(worker)
@@ -44,8 +45,8 @@ class Rows:
             # Their rows have been cleared when they were buried.
             for gone in self._told.keys() - state.workers.keys():
                 del self._told[gone], self._rows[gone]
-                self._pids.pop(gone, None)
-                self._shared_out.pop(gone, None)
+                for known in (self._pids, self._weighed, self._shared_out):
+                    known.pop(gone, None)
 
     def _tell(self, worker: Worker) -> None:
         if worker.id not in self._rows:
@@ -54,23 +55,26 @@ class Rows:
             self._pids[worker.id] = worker.pid
         self._rows[worker.id].assign(_as_holder(worker))
 
-    def weigh(self, now: float) -> None:
+    def weigh(self, now: float, share_out: bool = False) -> None:
         """See what each worker has in memory, unless that was done a moment ago.
 
-        For whoever is about to look at it; nobody else pays for it.
+        For whoever is about to look at it; nobody else pays for it. ``share_out``: the PSS
+        too, which takes milliseconds for each gibibyte, and the right to look into the
+        workers (ptrace(2)).
         """
-        if now - self._weighed >= WEIGH_AGAIN:
-            self._weighed = now
-            for number, pid in self._pids.items():
+        for number, pid in self._pids.items():
+            if now - self._weighed.get(number, -inf) >= WEIGH_AGAIN:
+                self._weighed[number] = now
                 self._rows[number].weigh(memory.resident(pid))
+        if share_out:
+            self._share_out(now)
 
-    def share_out(self, now: float) -> None:
-        """... and what its share of that is, for those first who have waited longest. It takes
-        milliseconds for each gibibyte, and the right to look into the workers (ptrace(2))."""
-        never = float("-inf")
-        for number in sorted(self._pids, key=lambda n: self._shared_out.get(n, never)):
-            fresh = now - self._shared_out.get(number, never) < SHARE_OUT_AGAIN
-            if fresh or monotonic() - now > LONGEST_LOOK:
+    def _share_out(self, now: float) -> None:
+        """Those first who have waited longest."""
+        began = monotonic()
+        for number in sorted(self._pids, key=lambda n: self._shared_out.get(n, -inf)):
+            fresh = now - self._shared_out.get(number, -inf) < SHARE_OUT_AGAIN
+            if fresh or monotonic() - began > LONGEST_LOOK:
                 return
             self._shared_out[number] = now
             self._rows[number].share_out(memory.of_kinds(self._pids[number], "Pss")[0])

@@ -58,8 +58,7 @@ class Status:
     def document(self) -> Document:
         now, state, chronicle = monotonic(), self.supervisor.state, self.chronicle
         settings = self.settings()
-        self.rows.weigh(now)
-        self.rows.share_out(now)
+        self.rows.weigh(now, share_out=True)
         seen = self.rows.snapshots(now)
         totals = self.rows.totals(seen)
         return {

@@ -1,4 +1,9 @@
-"""Keeps the scoreboard's row informed of the requests that are served."""
+"""Keeps the scoreboard's row informed of the requests that are served.
+
+It is passed by every request, so each line of it was weighed (``tests/bench/scoreboard``).
+Most often a request is alone in its worker, from its begin to its end: then there are four
+numbers to write, and nothing else. What several at once need is in :class:`Crowd`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,13 @@ from typing import Any
 
 from forkserve.readings import BOUNDS
 from forkserve.scoreboard import (
-    BEGUN,
-    BUSY,
     CLOSED,
     DURATIONS,
+    MORE,
+    OVERLAP,
     SECONDS,
     SINCE,
+    SPELL,
     WEBSOCKETS,
     Row,
 )
@@ -22,9 +28,6 @@ from forkserve.worker.slowness import SUSPICIOUS
 
 QUICK = BOUNDS[0]
 assert QUICK <= SUSPICIOUS, "one that is quick is not looked at any closer"
-
-Request = tuple[float, str, bytes]
-"""Since when it is served, method and path."""
 
 
 def tracked(
@@ -43,49 +46,50 @@ def tracked(
 
     WebSockets count as requests too, but their time makes no worker busy, and is not among
     the durations: it is the client's choice.
-
-    It is passed by every request, so each line of it was weighed
-    (``tests/bench/scoreboard``). How many were answered is not written: it is the sum of
-    how many took how long.
     """
-    in_flight: dict[float, Request] = {}
-    sockets: dict[float, Request] = {}
-    begun = quick = seconds = busy = 0.0
     counts, label = row.counts, row.label
+    lone: Any = None
+    """The scope of the only request in flight."""
+    crowd = Crowd(row)
+    members = crowd.members
+    quick = seconds = 0.0
+    answered = 0
     shown_method, shown_path = "", b""
 
-    def show(since: float, method: str, path: bytes) -> None:
+    def show(method: str, path: bytes) -> None:
         nonlocal shown_method, shown_path
-        counts[SINCE] = since
+        if path == shown_path and method == shown_method:
+            return
         label(method.encode(), path)
         shown_method, shown_path = method, path
 
-    def show_the_newest() -> None:
-        if newest := max([*list(in_flight)[-1:], *list(sockets)[-1:]], default=None):
-            show(*(in_flight.get(newest) or sockets[newest]))
+    crowd.show = show
 
     async def track(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal begun, quick, seconds, busy
+        nonlocal lone, quick, seconds
         if scope["type"] != "http":
             await track_other(scope, receive, send)
             return
         method, path = scope["method"], scope["raw_path"]
-        begun = number = begun + 1.0
         since = monotonic()
-        if not in_flight:
-            counts[BUSY] = busy = busy - since
-        in_flight[number] = (since, method, path)
-        if path == shown_path and method == shown_method:
-            counts[SINCE] = since
+        if lone is None and not members:
+            lone = scope
         else:
-            show(since, method, path)
-        counts[BEGUN] = begun
+            join(scope, since, method, path)
+        if path != shown_path or method != shown_method:
+            show(method, path)
+        counts[SINCE] = since
         try:
             await app(scope, receive, send)
         finally:
             now = monotonic()
             took = now - since
-            del in_flight[number]
+            if lone is scope:
+                lone = None
+                # Before the rest: what was read twice could not be taken back.
+                counts[SINCE] = 0.0
+            else:
+                crowd.leave(scope, now, took)
             counts[SECONDS] = seconds = seconds + took
             if took <= QUICK:
                 counts[DURATIONS] = quick = quick + 1.0
@@ -93,37 +97,85 @@ def tracked(
                 counts[DURATIONS + bisect_left(BOUNDS, took)] += 1.0
                 if on_long is not None and took > SUSPICIOUS:
                     on_long(now)
-            if in_flight:
-                if next(reversed(in_flight)) < number:
-                    show_the_newest()
-            else:
-                counts[BUSY] = busy = busy + now
-                if sockets:
-                    show_the_newest()
             if on_answered is not None:
-                on_answered(int(begun) - len(in_flight) - len(sockets))
+                tell()
+
+    def join(scope: Any, since: float, method: str, path: bytes) -> None:
+        nonlocal lone
+        if lone is not None:
+            crowd.join(lone, counts[SINCE], shown_method, shown_path)
+            lone = None
+        crowd.join(scope, since, method, path)
+
+    def tell() -> None:
+        nonlocal answered
+        answered += 1
+        if on_answered is not None:
+            on_answered(answered)
 
     async def track_other(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal begun
         if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
-        begun = number = begun + 1.0
         since = monotonic()
-        sockets[number] = request = (since, "WebSocket", scope["raw_path"])
-        show(*request)
-        counts[WEBSOCKETS] = len(sockets)
-        counts[BEGUN] = begun
+        method, path = "WebSocket", scope["raw_path"]
+        counts[WEBSOCKETS] += 1.0
+        join(scope, since, method, path)
+        show(method, path)
+        counts[SINCE] = since
         try:
             await app(scope, receive, send)
         finally:
-            del sockets[number]
-            counts[WEBSOCKETS] = len(sockets)
+            now = monotonic()
+            crowd.leave(scope, now)
+            counts[WEBSOCKETS] -= 1.0
             counts[CLOSED] += 1.0
-            show_the_newest()
-            if on_answered is not None:
-                on_answered(int(begun) - len(in_flight) - len(sockets))
-            if on_long is not None and (now := monotonic()) - since > SUSPICIOUS:
+            tell()
+            if on_long is not None and now - since > SUSPICIOUS:
                 on_long(now)
 
     return track
+
+
+class Crowd:
+    """The requests in flight, while there are several, or a WebSocket is open."""
+
+    def __init__(self, row: Row) -> None:
+        self._counts = row.counts
+        self.members: dict[int, tuple[float, str, bytes]] = {}
+        """By the scope's id: since when each is served, its method and path."""
+        self._spell = self._overlap = 0.0
+        self._requests = 0
+        """How many are no WebSockets."""
+        self.show: Callable[[str, bytes], None] = lambda method, path: None
+
+    def join(self, scope: Any, since: float, method: str, path: bytes) -> None:
+        """It begins, or is not alone any longer."""
+        self.members[id(scope)] = since, method, path
+        self._counts[MORE] = len(self.members) - 1
+        if method == "WebSocket":
+            return
+        if not self._requests:
+            self._counts[SPELL] = self._spell = since
+        self._requests += 1
+
+    def leave(self, scope: Any, now: float, took: float | None = None) -> None:
+        """It ends, after ``took`` seconds if it is no WebSocket. Show the newest that is left."""
+        del self.members[id(scope)]
+        if self.members:
+            since, method, path = next(reversed(self.members.values()))
+            self._counts[MORE] = len(self.members) - 1
+            self.show(method, path)
+            self._counts[SINCE] = since
+        else:
+            self._counts[MORE] = self._counts[SINCE] = 0.0
+        if took is not None:
+            self._count(now, took)
+
+    def _count(self, now: float, took: float) -> None:
+        self._requests -= 1
+        self._overlap += took
+        if not self._requests:
+            self._overlap -= now - self._spell
+            self._counts[SPELL] = 0.0
+        self._counts[OVERLAP] = self._overlap
