@@ -21,7 +21,7 @@ from forkserve.master import signals
 from forkserve.master.kernel import process_state
 from forkserve.master.persons import Person, Persons
 from forkserve.memory import mebibytes
-from forkserve.scoreboard import Snapshot
+from forkserve.readings import Snapshot
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.events import BootFailure, Exit
@@ -193,7 +193,7 @@ class Logbook:
         next_ = f"; {what.next}" if what.next else ""
         text = (
             f"{person.name} {_ending(what)} after {_duration(what.age)}"
-            f"{_record(person.seen, what.planned)}{next_}"
+            f"{_record(person.seen, what.planned)}{_size(person.peak, what)}{next_}"
         )
         stopping = not what.next
         if stopping and what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED):
@@ -541,6 +541,15 @@ def _record(seen: Snapshot | None, planned: bool) -> str:
         return ""
     busy = "" if planned and not seen.in_flight else _busy_with(seen)
     return f" and {_count(seen.requests, 'request')}{busy}"
+
+
+def _size(peak: int, what: note.WorkerGone) -> str:
+    """The memory of one that did not go by itself, where that may have been the reason."""
+    boot = what.departure in (Departure.FAILED_TO_BOOT, Departure.NOT_NEEDED)
+    told = bool(what.exit.oom)  # by _by_whom
+    if not peak or boot or told or what.exit.code == 0 or _left_as_asked(what):
+        return ""
+    return f", with up to {mebibytes(peak)} of memory"
 
 
 def _busy_with(seen: Snapshot | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forkserve.master.family import (
     Child,
@@ -12,7 +12,9 @@ from forkserve.master.family import (
     SwitchboardChild,
     WorkerChild,
 )
-from forkserve.scoreboard import Snapshot, SwitchboardRow
+from forkserve.master.kernel import Death
+from forkserve.readings import Snapshot
+from forkserve.scoreboard import SwitchboardRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class Person:
     pid: int | None = None
     seen: Snapshot | None = None
     """A worker's row."""
+
+    peak: int = 0
+    """Of one that has died: the most memory that it ever had resident, in bytes."""
 
     held: tuple[int, int] = (0, 0)
     """What a switchboard holds: idle connections, and such with a request."""
@@ -36,6 +41,10 @@ class Persons:
         self._board = board
         self.dying: Person | None = None
         """Whose death is being told: it is not in the family any more."""
+
+    def dies(self, child: Child, death: Death) -> None:
+        """Its death will be told, so what is known of it is kept for that."""
+        self.dying = replace(self.describe(child), peak=death.peak)
 
     def worker(self, number: int) -> Person:
         return self._person(self._family.workers.get(number), f"worker {number}")

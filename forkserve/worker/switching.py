@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 
 from forkserve.channel import Channel, Slow
-from forkserve.scoreboard import BEGUN, Row
+from forkserve.scoreboard import Row
 from forkserve.worker.parking import Parking
 from forkserve.worker.pulse import Pulse
 from forkserve.worker.slowness import Slowness
@@ -36,7 +36,7 @@ class Switching:
         self._slow = False
         """What siblings and the master have been told."""
         self._looks_in_company = 0
-        self._seen = 0.0
+        self._seen = 0
         """Requests that have begun, as of the last look."""
         self.look(monotonic())
 
@@ -57,8 +57,8 @@ class Switching:
         self._parking.activate(self._always or self._row.any_slow())
 
     def _held(self, seconds: float, now: float) -> None:
-        slowness, begun = self._slowness, self._row.counts[BEGUN]
-        slowness.held(seconds, int(begun - self._seen), now)
+        slowness, begun = self._slowness, self._row.begun()
+        slowness.held(seconds, begun - self._seen, now)
         self._seen = begun
         slow = slowness.slow and self._looks_in_company >= COMPANY
         if slow is not self._slow:

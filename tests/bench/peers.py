@@ -322,7 +322,7 @@ def _is_installed(name: str) -> bool:
 
 def _python_path(peer: Peer) -> dict[str, str]:
     """Makes this very checkout what is measured, not an installed one."""
-    if peer.module != "forkserve":
+    if peer.module != "forkserve" and not peer.module.startswith("tests."):
         return {}
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 

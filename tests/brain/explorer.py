@@ -344,6 +344,18 @@ def deploy_moves(world: World) -> Iterator[Event]:
                 yield event
 
 
+def command_moves(world: World) -> Iterator[Event]:
+    """What is asked for over the control socket, in the middle of a deploy."""
+    now = world.now + TICK
+    if world.brain.state.newest:
+        yield on.TargetRequested(now, 1)
+        yield on.TargetRequested(now, 3)
+        yield on.RecycleRequested(now)
+        for worker in world.brain.state.workers.values():
+            yield on.RecycleRequested(now, worker.id)
+    yield from deploy_moves(world)
+
+
 def resize_moves(world: World) -> Iterator[Event]:
     """A deploy whose settings ask for another number of workers, too."""
     yield from deploy_moves(world)

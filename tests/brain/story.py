@@ -70,6 +70,14 @@ def ttou(now: float) -> Event:
     return on.ScaleRequested(now, -1)
 
 
+def wants(workers: int) -> Happening:
+    return lambda now: on.TargetRequested(now, workers)
+
+
+def recycle(worker_id: int | None = None) -> Happening:
+    return lambda now: on.RecycleRequested(now, worker_id)
+
+
 def term(now: float) -> Event:
     return on.TerminateRequested(now)
 

@@ -16,6 +16,7 @@ from tests.brain.explorer import (
     TEMPLATE_POLICY,
     World,
     beside_another,
+    command_moves,
     deploy_moves,
     explore,
     half_reloaded,
@@ -48,6 +49,14 @@ def test_every_order_while_serving(beginning: Callable[[], World]) -> None:
 
 def test_every_order_in_a_deploy() -> None:
     assert explore(serving(), depth=6, moves=deploy_moves).worlds > 5_000
+
+
+@pytest.mark.parametrize(
+    ("beginning", "depth"),
+    [(newborn, 5), (serving, 4), (half_reloaded, 3), (with_a_spare_from_a_template, 3)],
+)
+def test_every_order_with_commands(beginning: Callable[[], World], depth: int) -> None:
+    assert explore(beginning(), depth=depth, moves=command_moves).worlds > 300
 
 
 @pytest.mark.parametrize(("beginning", "depth"), [(newborn, 5), (serving, 4), (half_reloaded, 3)])

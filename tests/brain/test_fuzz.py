@@ -19,6 +19,7 @@ WISHES = st.sampled_from(
     + ["more", "fewer", "crash", "crash", "out of memory", "hang", "sent away", "spent"]
     + ["template dies", "template dies", "template hangs", "resumed", "wait"]
     + ["board dies", "board hangs", "board sent away", "slow", "fast"]
+    + ["a number", "recycle all", "recycle"]
     + ["upgrade", "upgrade", "new master dies", "old master dies"]
 )
 STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
@@ -33,6 +34,12 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.tell(on.ReloadRequested(now))
         case "more" | "fewer":
             kernel.tell(on.ScaleRequested(now, +1 if wish == "more" else -1))
+        case "a number":
+            kernel.tell(on.TargetRequested(now, kernel.random.randint(0, 5)))
+        case "recycle all":
+            kernel.tell(on.RecycleRequested(now))
+        case "recycle" if alive:
+            kernel.tell(on.RecycleRequested(now, kernel.random.choice(alive)))
         case "resumed":
             kernel.tell(on.Resumed(now))
         case "term":
