@@ -26,6 +26,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f'--header "{header}" has no ":"; write NAME:VALUE.'
     if settings.max_requests_jitter and not settings.max_requests:
         yield "--max-requests-jitter adds to --max-requests; give that too."
+    if 0 < settings.timeout <= settings.slow_threshold:
+        slow, hung = f"{settings.slow_threshold:g}", f"{settings.timeout:g}"
+        yield f"--slow-threshold {slow} is not below --timeout {hung}; write less, or 0 for none."
     if settings.log_config and (settings.access_logformat or settings.access_logfile):
         yield "--log-config says how and where requests are logged; leave out --access-log*."
     if settings.reload and importlib.util.find_spec("watchfiles") is None:

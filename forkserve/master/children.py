@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import tempfile
@@ -246,11 +247,17 @@ class Nursery:
 
 
 def _nameless_file() -> int:
-    """A close-on-exec file without a name (memfd_create(2), or an unlinked one)."""
+    """A close-on-exec file without a name (memfd_create(2), or an unlinked one).
+
+    It is written at its end, wherever that is after it has been emptied.
+    """
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("forkserve-last-words")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        fd = os.memfd_create("forkserve-last-words")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd
 
 
 def drain_signal(patient: bool) -> int:

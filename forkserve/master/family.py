@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from forkserve.channel import Channel
+from forkserve.master import stacks
 from forkserve.master.kernel import Death
-from forkserve.scoreboard import Row
+from forkserve.scoreboard import Row, Snapshot
 from forkserve.switchboard.queues import Queue
 
-LONGEST_STACK = 32 * 1024
-"""Bytes of a stack dump that go into the log."""
-
 MOST_STRANGERS = 1024
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 @dataclass(slots=True)
@@ -35,10 +31,30 @@ class Child:
     """We have sent it SIGKILL."""
 
     def stack(self) -> str:
-        """What its fault handler has written so far."""
+        """What its fault handler has written: of a fatal error, or when it was asked last."""
+        return stacks.readable(self._written())
+
+    def expect_stack(self) -> None:
+        """It is about to be asked for its stacks."""
+        self._forget_stack()
+
+    def _forget_stack(self) -> None:
+        """What it has written so far is not what it will be asked for."""
+        if not stacks.is_fatal(self._written()):  # else it is dying, and these are its last words
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.last_words, 0)
+
+    def take_stack(self) -> str:
+        """Like ``stack``, of one that lives: they are not its last words."""
+        if stacks.is_fatal(self._written()):
+            return ""
+        stack = self.stack()
+        self._forget_stack()
+        return stack
+
+    def _written(self) -> str:
         with contextlib.suppress(OSError):
-            text = os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace")
-            return _without_machinery(text)
+            return os.pread(self.last_words, stacks.LONGEST_DUMP, 0).decode("utf-8", "replace")
         return ""
 
     def close(self) -> None:
@@ -55,6 +71,13 @@ class WorkerChild(Child):
     """The template that was asked to fork it, if one was."""
 
     slot: int = 0
+
+    asked_while: Snapshot | None = None
+    """Its row when it was asked for its stacks: what it was doing then."""
+
+    def expect_stack(self) -> None:
+        self.asked_while = self.row.snapshot()
+        Child.expect_stack(self)
 
     def close(self) -> None:
         # Its siblings compare their connections with those that it does not have any more.
@@ -142,15 +165,3 @@ class Family:
     def recall_stranger(self, pid: int) -> Death | None:
         """How that pid ended, if it has."""
         return self._strangers.pop(pid, None)
-
-
-def _without_machinery(stack: str) -> str:
-    """A faulthandler dump without what lies below the app: the process's own start."""
-    kept: list[str] = []
-    below = False
-    for line in stack.strip().splitlines():
-        frame = line.startswith("  File ")
-        below = frame and (below or _PACKAGE in line)
-        if not below and "<frozen importlib" not in line:
-            kept.append(line)
-    return "\n".join(kept)
