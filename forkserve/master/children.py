@@ -160,7 +160,7 @@ class Nursery:
             ours, theirs = Channel.pair()
             undo.callback(ours.close)
             with contextlib.closing(theirs):
-                last_words = _nameless_file()
+                last_words = nameless_file()
                 undo.callback(os.close, last_words)
                 yield ours, theirs, last_words
             undo.pop_all()
@@ -246,7 +246,7 @@ class Nursery:
         return life
 
 
-def _nameless_file() -> int:
+def nameless_file() -> int:
     """A close-on-exec file without a name (memfd_create(2), or an unlinked one).
 
     It is written at its end, wherever that is after it has been emptied.
