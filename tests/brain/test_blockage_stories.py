@@ -207,6 +207,14 @@ def test_what_happened_while_the_master_did_not_run_is_no_blockage() -> None:
     story.tell(at(10.6, beats({1: 1.0}), dump(1)))
 
 
+def test_who_drained_while_everybody_was_stopped_was_not_blocked_by_that() -> None:
+    story = watched(1, graceful_timeout=30).tell(
+        at(1.5, term, Stopping, close, drain(1)),
+        at(9.0, resumed),
+    )
+    assert story.next_alarm == pytest.approx(10.1)
+
+
 def test_a_master_that_is_late_each_time_still_finds_the_hung() -> None:
     story = watched(1, timeout=4.0)
     for now in (3.0, 4.7):

@@ -71,7 +71,8 @@ def test_each_stack_is_the_one_that_was_asked_for(
         child.expect_stack()
         assert child.take_stack() == ""
         show(process)
-        assert child.take_stack().count("in shows") == 1
+        assert "\0" not in (stack := child.take_stack())  # it is written where it begins
+        assert stack.count("in shows") == 1
         assert child.stack() == ""  # it lives, so these were no last words
     show(process)  # too late for whoever had asked
     child.expect_stack()

@@ -24,7 +24,7 @@ BLOCKING = (
         """    path = scope["path"]
     if path == "/sleep": time.sleep(2)
     if path == "/native": native()
-    if path == "/await": await asyncio.sleep(2)
+    if path == "/await": await asyncio.sleep(3)
     if path == "/until": until()
     if path == "/hang": hang()
     if path == "/drain":
@@ -110,11 +110,10 @@ def test_native_code_that_keeps_the_gil_shows_its_line_too(blocking: Start) -> N
 
 
 def test_a_slow_await_blocks_nobody(blocking: Start) -> None:
-    server = blocking("-w", "1", *SLOW).wait_until_ready()
+    server = blocking("-w", "1", "--slow-threshold", "1.5s").wait_until_ready()
     assert server.get("/await").startswith("VERSION")
     server.stop()
-    # On a machine that does not run the worker for so long, a loop can stand still anywhere.
-    assert "GET /await" not in "".join(re.findall(BLOCKED + ".*in app", server.log))
+    assert not re.search(BLOCKED, server.log)
 
 
 def test_a_draining_worker_is_watched_too(blocking: Start) -> None:
@@ -132,7 +131,7 @@ def test_a_draining_worker_is_watched_too(blocking: Start) -> None:
     server.wait_for_log(r"exited with 0 \(left by itself\)")
     server.signal(signal.SIGTERM)
     assert server.wait_for_exit() == 0
-    assert "in until" in "".join(stack_below(server, BLOCKED))
+    assert "in until" in "".join(stack_below(server, BLOCKED + ", serving GET /drain"))
     server.wait_for_log(TURNS)
 
 
@@ -165,11 +164,11 @@ def test_a_stopped_worker_shows_nothing_and_what_it_shows_too_late_is_not_what_i
 
 
 def test_when_everybody_was_stopped_nobody_was_blocked(blocking: Start) -> None:
-    server = blocking("-w", "2", *SLOW).wait_until_ready()
+    server = blocking("-w", "2", "--slow-threshold", "1s").wait_until_ready()
     everyone = [server.pid, *server.worker_pids()]
     for pid in everyone:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(2)  # the fault itself: longer than the threshold, and nothing runs
+    time.sleep(3)  # the fault itself: longer than the threshold, and nothing runs
     for pid in reversed(everyone):
         os.kill(pid, signal.SIGCONT)
     get_native(server)
