@@ -165,11 +165,14 @@ def test_a_stopped_worker_shows_nothing_and_what_it_shows_too_late_is_not_what_i
 
 def test_when_everybody_was_stopped_nobody_was_blocked(blocking: Start) -> None:
     server = blocking("-w", "2", "--slow-threshold", "1s").wait_until_ready()
-    everyone = [server.pid, *server.worker_pids()]
-    for pid in everyone:
+    workers = server.worker_pids()
+    for pid in (server.pid, *workers):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(3)  # the fault itself: longer than the threshold, and nothing runs
-    for pid in reversed(everyone):
+    server.signal(signal.SIGCONT)
+    server.signal(signal.SIGTTIN)
+    server.wait_for_log(r"3 workers wanted")  # the master runs, and the workers do not yet
+    for pid in workers:
         os.kill(pid, signal.SIGCONT)
     get_native(server)
     server.stop()
