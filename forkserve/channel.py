@@ -85,6 +85,13 @@ class Slow(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Unblocked(Message):
+    """The worker's loop turns again, after having been blocked for at least so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Encrypted(Message):
     """The worker's connections are, so none of them can be parked."""
 

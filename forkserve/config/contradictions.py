@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from forkserve.config.settings import Settings
 
+SHORTEST_THRESHOLD = 0.05
+"""Seconds. For a shorter while any process may have to wait for a processor."""
+
 
 def contradictions(settings: Settings) -> list[str]:
     """Sentences that say what is wrong and what to do."""
@@ -26,6 +29,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f'--header "{header}" has no ":"; write NAME:VALUE.'
     if settings.max_requests_jitter and not settings.max_requests:
         yield "--max-requests-jitter adds to --max-requests; give that too."
+    if 0 < settings.timeout <= settings.slow_threshold:
+        slow, hung = f"{settings.slow_threshold:g}", f"{settings.timeout:g}"
+        yield f"--slow-threshold {slow} is not below --timeout {hung}; write less, or 0 for none."
+    if 0 < settings.slow_threshold < SHORTEST_THRESHOLD:
+        shortest = f"{SHORTEST_THRESHOLD * 1000:g}ms"
+        yield f"--slow-threshold is at least {shortest}: below it a busy machine is all that shows."
     if settings.log_config and (settings.access_logformat or settings.access_logfile):
         yield "--log-config says how and where requests are logged; leave out --access-log*."
     if settings.reload and importlib.util.find_spec("watchfiles") is None:

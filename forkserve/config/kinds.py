@@ -72,11 +72,16 @@ def whole(low: int | None = 0, high: int | None = None) -> Kind:
     return Kind(read, "NUMBER")
 
 
-def seconds() -> Kind:
-    """A time in seconds, from 0."""
+def seconds(*, none: bool = False) -> Kind:
+    """A time in seconds, from 0; as text with its unit too, s or ms.
+
+    ``none``: that word means 0.
+    """
 
     def read(value: object) -> float:
-        number = _number(value)
+        if none and value == "none":
+            return 0.0
+        number = _number_of_seconds(value)
         if number is None or number < 0:
             raise ValueError(f"{_quoted(value)} is no number of seconds; write for example 30.")
         return number
@@ -93,6 +98,14 @@ def number() -> Kind:
         return found
 
     return Kind(read, "NUMBER")
+
+
+def _number_of_seconds(value: object) -> float | None:
+    text = value.strip() if isinstance(value, str) else ""
+    if text.endswith("ms"):
+        number = _number(text[:-2])
+        return None if number is None else number / 1000
+    return _number(text[:-1] if text.endswith("s") else value)
 
 
 def _number(value: object) -> float | None:

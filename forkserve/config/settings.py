@@ -231,6 +231,14 @@ class Settings:
         help="Kill and replace a worker whose event loop has not turned for so long, with its "
         "stacks in the log; 0: never.",
     )
+    slow_threshold: float = setting(
+        0.0,
+        "--slow-threshold",
+        kind=seconds(none=True),
+        group=Group.WORKERS,
+        help="Show in the log where a worker's event loop is blocked, and by which request, when "
+        "it has not turned for so long (1s, 500ms, 0.5); the worker goes on. 0 or none: never.",
+    )
     graceful_timeout: float = setting(
         30.0,
         "--graceful-timeout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import tempfile
@@ -159,7 +160,7 @@ class Nursery:
             ours, theirs = Channel.pair()
             undo.callback(ours.close)
             with contextlib.closing(theirs):
-                last_words = _nameless_file()
+                last_words = nameless_file()
                 undo.callback(os.close, last_words)
                 yield ours, theirs, last_words
             undo.pop_all()
@@ -245,12 +246,18 @@ class Nursery:
         return life
 
 
-def _nameless_file() -> int:
-    """A close-on-exec file without a name (memfd_create(2), or an unlinked one)."""
+def nameless_file() -> int:
+    """A close-on-exec file without a name (memfd_create(2), or an unlinked one).
+
+    It is written at its end, wherever that is after it has been emptied.
+    """
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("forkserve-last-words")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        fd = os.memfd_create("forkserve-last-words")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd
 
 
 def drain_signal(patient: bool) -> int:

@@ -266,9 +266,13 @@ class Control:
 
     def _dump(self, caller: Caller, request: Request) -> None:
         worker = self._worker(request)
-        order = Dump(caller, worker)
+        order = Dump(caller, worker, lambda: self._ask_for_stacks(worker))
         self._begin(order, f"the stacks of worker {worker.id}")
-        order.begin(lambda pid: self._means.kernel.signal(pid, STACK_SIGNAL))
+        order.begin()
+
+    def _ask_for_stacks(self, worker: WorkerChild) -> None:
+        assert worker.pid is not None
+        self._means.kernel.signal(worker.pid, STACK_SIGNAL)
 
     def _worker(self, request: Request) -> WorkerChild:
         number = _number(request)

@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from forkserve.channel import Channel
+from forkserve.master import stacks
 from forkserve.master.kernel import Death
+from forkserve.readings import Snapshot
 from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Queue
 
-LONGEST_STACK = 32 * 1024
-"""Bytes of a stack dump that go into the log."""
-
 MOST_STRANGERS = 1024
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 @dataclass(slots=True)
@@ -34,11 +31,31 @@ class Child:
     condemned: bool = field(default=False, kw_only=True)
     """We have sent it SIGKILL."""
 
-    def stack(self, since: int = 0) -> str:
-        """What its fault handler has written, from its byte ``since`` on."""
+    def stack(self) -> str:
+        """What its fault handler has written: of a fatal error, or when it was asked last."""
+        return stacks.readable(self._written())
+
+    def expect_stack(self) -> None:
+        """It is about to be asked for its stacks."""
+        self._forget_stack()
+
+    def _forget_stack(self) -> None:
+        """What it has written so far is not what it will be asked for."""
+        if not stacks.is_fatal(self._written()):  # else it is dying, and these are its last words
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.last_words, 0)
+
+    def take_stack(self) -> str:
+        """Like ``stack``, of one that lives: they are not its last words."""
+        if stacks.is_fatal(self._written()):
+            return ""
+        stack = self.stack()
+        self._forget_stack()
+        return stack
+
+    def _written(self) -> str:
         with contextlib.suppress(OSError):
-            text = os.pread(self.last_words, LONGEST_STACK, since).decode("utf-8", "replace")
-            return _without_machinery(text)
+            return os.pread(self.last_words, stacks.LONGEST_DUMP, 0).decode("utf-8", "replace")
         return ""
 
     def words(self) -> int:
@@ -46,12 +63,6 @@ class Child:
         with contextlib.suppress(OSError):
             return os.fstat(self.last_words).st_size
         return 0
-
-    def forget_words(self) -> None:
-        """They were not its last ones. Who writes has the same offset (fork(2))."""
-        with contextlib.suppress(OSError):
-            os.lseek(self.last_words, 0, os.SEEK_SET)
-            os.ftruncate(self.last_words, 0)
 
     def close(self) -> None:
         self.channel.close()
@@ -67,6 +78,13 @@ class WorkerChild(Child):
     """The template that was asked to fork it, if one was."""
 
     slot: int = 0
+
+    asked_while: Snapshot | None = None
+    """Its row when it was asked for its stacks: what it was doing then."""
+
+    def expect_stack(self) -> None:
+        self.asked_while = self.row.snapshot()
+        Child.expect_stack(self)
 
     def close(self) -> None:
         # Its siblings compare their connections with those that it does not have any more.
@@ -154,15 +172,3 @@ class Family:
     def recall_stranger(self, pid: int) -> Death | None:
         """How that pid ended, if it has."""
         return self._strangers.pop(pid, None)
-
-
-def _without_machinery(stack: str) -> str:
-    """A faulthandler dump without what lies below the app: the process's own start."""
-    kept: list[str] = []
-    below = False
-    for line in stack.strip().splitlines():
-        frame = line.startswith("  File ")
-        below = frame and (below or _PACKAGE in line)
-        if not below and "<frozen importlib" not in line:
-            kept.append(line)
-    return "\n".join(kept)

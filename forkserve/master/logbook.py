@@ -177,6 +177,23 @@ class Logbook:
             )
 
     @tell.register
+    def _(self, what: note.LoopBlocked) -> None:
+        person = self._who(what.worker_id)
+        log.warning(
+            "%s is blocked: its event loop has not turned for %.1f s%s; it is left alone, %s",
+            person.name,
+            what.seconds,
+            _busy_with(person.asked_while),
+            "its stacks follow" if what.stack else _why_without_stacks(person),
+            extra=_block(what.stack),
+        )
+
+    @tell.register
+    def _(self, what: note.LoopTurns) -> None:
+        name = self._who(what.worker_id).name
+        log.info("%s turns again: its event loop was blocked for %.1f s", name, what.seconds)
+
+    @tell.register
     def _(self, what: note.WorkerImmortal) -> None:
         person = self._who(what.worker_id)
         state = process_state(person.pid) if person.pid else ""
@@ -558,6 +575,11 @@ def _busy_with(seen: Snapshot | None) -> str:
     others = f" and {seen.in_flight - 1} more" if seen.in_flight > 1 else ""
     since = monotonic() - seen.serving_since
     return f", serving {seen.serving} for {since:.1f} s{others}"
+
+
+def _why_without_stacks(person: Person) -> str:
+    state = process_state(person.pid) if person.pid else ""
+    return "and it does not show where" + (f" (it is {state})" if state else "")
 
 
 def _reason(failure: BootFailure) -> str:

@@ -38,6 +38,7 @@ from forkserve.channel import (
     SpawnFailed,
     Spent,
     Trouble,
+    Unblocked,
     Unfit,
 )
 from forkserve.config.reading import Reading
@@ -379,6 +380,8 @@ class Master:
                 self._handle(on.WorkerSpent(now, worker.id, because))
             case Slow(slow):
                 self._handle(on.WorkerSlow(now, worker.id, bool(slow)))
+            case Unblocked(seconds):
+                self._handle(on.WorkerUnblocked(now, worker.id, seconds))
             case Encrypted():
                 self._logbook.connections_are_encrypted()
             case BootExtended(seconds):
@@ -696,7 +699,14 @@ class Master:
     @_perform.register(do.DumpTemplate)
     @_perform.register(do.DumpSwitchboard)
     def _dump(self, action: do.DumpStacks | do.DumpTemplate | do.DumpSwitchboard) -> None:
+        if child := self._family.by_pid(action.pid):
+            child.expect_stack()
         self._kernel.signal(action.pid, STACK_SIGNAL)
+
+    @_perform.register
+    def _read_stacks(self, action: do.ReadStacks) -> None:
+        stack = self._family.workers[action.worker_id].take_stack()
+        self._events.append(on.StacksRead(monotonic(), action.worker_id, stack))
 
     @_perform.register(do.Kill)
     @_perform.register(do.KillTemplate)

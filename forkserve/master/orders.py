@@ -209,33 +209,36 @@ class Dump(Order):
     """Done when the worker has written the stacks of all its threads."""
 
     worker: WorkerChild
-    _before: int = 0
-    """Bytes of last words that there were already."""
+    ask: Callable[[], None]
+    """Have it write."""
 
     _seen: int = 0
     _changed: float = 0.0
     _next: float = 0.0
     _until: float = 0.0
 
-    def begin(self, signal: Callable[[int], None]) -> None:
-        """``signal`` has the worker of that pid write."""
-        assert self.worker.pid is not None
-        self._before = self._seen = self.worker.words()
+    def begin(self) -> None:
         self._changed = monotonic()
         self._next, self._until = self._changed + LOOK, self._changed + LONGEST_DUMP
-        signal(self.worker.pid)
+        self._ask()
+
+    def _ask(self) -> None:
+        self.worker.expect_stack()
+        self._seen = self.worker.words()
+        self.ask()
 
     def due(self) -> float:
         return self._next
 
     def look(self, now: float) -> None:
         self._next = now + LOOK
-        if (size := self.worker.words()) != self._seen:
+        size = self.worker.words()
+        if size < self._seen:
+            self._ask()  # somebody else has asked, too, and was quicker
+        elif size > self._seen:
             self._seen, self._changed = size, now
-        if size > self._before and now - self._changed >= QUIET:
-            stack = self.worker.stack(self._before)
-            if not self.worker.condemned:
-                self.worker.forget_words()
+        elif size and now - self._changed >= QUIET:
+            stack = self.worker.stack() if self.worker.condemned else self.worker.take_stack()
             self.caller.done(worker=self.worker.id, stack=stack)
         elif now >= self._until:
             who = f"Worker {self.worker.id} (pid {self.worker.pid})"

@@ -26,6 +26,9 @@ class Person:
     seen: Snapshot | None = None
     """A worker's row."""
 
+    asked_while: Snapshot | None = None
+    """... as it was when the worker was asked for its stacks, if it was."""
+
     peak: int = 0
     """Of one that has died: the most memory that it ever had resident, in bytes."""
 
@@ -69,8 +72,10 @@ class Persons:
             return Person(f"the new master (pid {child.pid})", child.pid)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"
         pid = f"pid {child.pid}, " if child.pid else ""
-        seen = child.row.snapshot() if isinstance(child, WorkerChild) else None
-        return Person(f"{name} ({pid}generation {child.generation})", child.pid, seen)
+        known_as = f"{name} ({pid}generation {child.generation})"
+        if isinstance(child, WorkerChild):
+            return Person(known_as, child.pid, child.row.snapshot(), child.asked_while)
+        return Person(known_as, child.pid)
 
     def _held(self) -> tuple[int, int]:
         alone = len(self._family.switchboards) == 1  # else the row is its successor's

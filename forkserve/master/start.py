@@ -162,6 +162,7 @@ def policy_of(settings: Settings, can_adopt: bool, cgroups: Cgroups) -> Policy:
         workers=workers,
         surge=surge,
         timeout=settings.timeout,
+        slow_threshold=settings.slow_threshold,
         boot_timeout=settings.boot_timeout,
         graceful_timeout=settings.graceful_timeout,
         preload=wish if can_adopt else Preload.NEVER,

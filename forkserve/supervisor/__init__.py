@@ -47,9 +47,9 @@ Where to read: :mod:`.events` (what can happen), :mod:`.actions` (what can be
 done), :mod:`.state` (the record of facts), :mod:`.reconcile` (the policy, on one
 screen), :mod:`.brain` (an event in, actions out), :mod:`.verdicts` (what becomes of a process
 that fails, is late, or is to go), :mod:`.switchboards` (all that has to do with the
-switchboard), :mod:`.upgrades` (the master before and after this
-one), :mod:`.deeds` (how any process is brought to its end), :mod:`.backoff` (crash
-loops).
+switchboard), :mod:`.blockages` (a loop that is blocked for a while), :mod:`.upgrades` (the
+master before and after this one), :mod:`.deeds` (how any process is brought to its end),
+:mod:`.backoff` (crash loops).
 """
 
 from forkserve.supervisor.brain import Supervisor

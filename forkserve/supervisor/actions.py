@@ -181,6 +181,13 @@ class DumpStacks(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadStacks(Action):
+    """Take what a worker's fault handler has written. The result is ``StacksRead``."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kill(Action):
     """SIGKILL."""
 
@@ -279,6 +286,25 @@ class WorkerOverdue(Note):
     worker_id: int
     departure: Departure
     limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Note):
+    """A worker's loop had not turned for ``seconds``, when its stacks were asked for. Nothing
+    is done to the worker."""
+
+    worker_id: int
+    seconds: float
+    stack: str
+    """Empty if it could not be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTurns(Note):
+    """... and now it turns again: it was blocked for at least ``seconds`` altogether."""
+
+    worker_id: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

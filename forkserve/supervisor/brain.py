@@ -8,6 +8,8 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Departure
 from forkserve.supervisor.backoff import Backoff
+from forkserve.supervisor.blockages import Blockages
+from forkserve.supervisor.deeds import LATE
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.reconcile import Birth, plan
 from forkserve.supervisor.state import (
@@ -22,12 +24,8 @@ from forkserve.supervisor.switchboards import Switchboards
 from forkserve.supervisor.upgrades import Upgrades
 from forkserve.supervisor.verdicts import Verdicts
 
-LATE = 0.5
-"""Seconds. A verdict that comes later than this after it was due was held up because
-the master itself did not run, and then the workers may not have run either."""
 
-
-class Supervisor(Verdicts):
+class Supervisor(Verdicts, Blockages):
     """The pure brain of the master. See the package's theory of operation."""
 
     def handle(self, event: Event) -> list[Action]:
@@ -41,6 +39,7 @@ class Supervisor(Verdicts):
         """When an :class:`~.events.Alarm` is due (monotonic seconds, or infinity)."""
         state = self.state
         due = [self._due(p) for p in state.processes()]
+        due += [self._look_due(w) for w in state.workers.values() if w.slow_threshold]
         if not state.stopping:
             due += [b.until for b in self._backoffs() if b.until > float("-inf")]
         elif self._workers_wait():
@@ -383,6 +382,12 @@ class Supervisor(Verdicts):
         for process in overdue:
             if self._due(process) <= event.now:  # the verdict on another may have settled it
                 self._overdue(process, event.now)
+        self._look_at_loops(event)
+
+    # What is seen of a blocked loop: see Blockages.
+
+    _observe.register(on.StacksRead, Blockages._stacks_read)
+    _observe.register(on.WorkerUnblocked, Blockages._unblocked)
 
     # What a switchboard says, and how it ends: see Switchboards.
 
@@ -457,6 +462,7 @@ class Supervisor(Verdicts):
             slot=next(state.free_slots()),
             template=birth.template,
             spare=birth.spare,
+            slow_threshold=self._policy_of(birth.generation).slow_threshold,
         )
         state.workers[worker.id] = worker
         fork = do.Fork(worker.id, worker.generation, worker.slot, worker.template, worker.spare)

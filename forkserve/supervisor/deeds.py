@@ -23,6 +23,10 @@ from forkserve.supervisor.state import (
     Worker,
 )
 
+LATE = 0.5
+"""Seconds. A verdict that comes later than this after it was due was held up because
+the master itself did not run, and then the workers may not have run either."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Means:
@@ -96,7 +100,13 @@ class Deeds:
         """Nobody is blamed for beats that are missing because the master did not run."""
         for worker in self.state.in_phase(Phase.READY):
             worker.beat = max(worker.beat, now)
+        self._watch_from(now)
         self._switchboard_beat(now)
+
+    def _watch_from(self, now: float) -> None:
+        """Nobody's loop is blocked for what was before."""
+        for worker in self.state.workers.values():
+            worker.watched_from = max(worker.watched_from, now)
 
     def _switchboard_beat(self, beat: float) -> None:
         for board in self.state.switchboards.values():

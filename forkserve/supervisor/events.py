@@ -104,7 +104,8 @@ class Alarm(Event):
     """A deadline has passed.
 
     ``beats`` holds the last heartbeat of each worker, by worker id, as the
-    scoreboard showed it at ``now``; workers that have not beaten are left out.
+    scoreboard showed it at ``now``; workers that have not beaten, or that have no loop any
+    more, are left out.
     ``switchboard_beat`` is the switchboard's; 0.0: none beats.
     """
 
@@ -212,6 +213,23 @@ class WorkerSlow(Event):
 
     worker_id: int
     slow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StacksRead(Event):
+    """What came of a ``ReadStacks``: what the worker's fault handler has written since
+    ``DumpStacks``, or empty."""
+
+    worker_id: int
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUnblocked(Event):
+    """The worker's loop turns again; it was blocked for at least ``seconds``."""
+
+    worker_id: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

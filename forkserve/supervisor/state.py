@@ -65,6 +65,10 @@ class Policy:
     timeout: float = 30.0
     """A ready worker whose loop has not beaten for so long is hung; 0: never."""
 
+    slow_threshold: float = 0.0
+    """The loop of a worker of this generation that has not turned for so long is blocked, and
+    shows where; 0: nobody looks."""
+
     boot_timeout: float = 120.0
     """A worker that is not ready after so long is killed; 0: never."""
 
@@ -163,6 +167,25 @@ class Template(Process):
     """The process that has imported the app and forks workers. It has ids of its own."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blockage:
+    """A worker's loop is blocked, and its stacks have been asked for."""
+
+    seconds: float
+    """For how long it had not turned then, at least."""
+
+    asked_at: float
+    look_at: float
+    """When to see whether they are there. Infinity: the blockage has been told."""
+
+    lasted: float | None = None
+    """For how long it was blocked, if it turns again before that was told."""
+
+    @property
+    def told(self) -> bool:
+        return self.look_at == FOREVER
+
+
 @dataclass(slots=True)
 class Worker(Process):
     """One that serves, or is to serve."""
@@ -179,6 +202,15 @@ class Worker(Process):
 
     beat: float = 0.0
     """When its event loop last turned, as far as is known."""
+
+    slow_threshold: float = 0.0
+    """See ``Policy``: its generation's. 0 also once it has no loop any more."""
+
+    watched_from: float = 0.0
+    """What its loop did before that does not count as a blockage."""
+
+    blockage: Blockage | None = None
+    """Since it was noticed, until the worker says that its loop turns again."""
 
     slow: bool = False
     """Its handlers hold its loop up."""

@@ -17,6 +17,7 @@ from forkserve.supervisor.events import BootFailure, Exit
 from forkserve.supervisor.state import (
     FOREVER,
     Phase,
+    Policy,
     Preload,
     Process,
     Stage,
@@ -58,11 +59,13 @@ class Verdicts(Upgrades):
 
     # -- deadlines and deaths ---------------------------------------------------------
 
-    def _boot_timeout(self, generation: int) -> float:
-        """The one on trial is given the time that its own settings grant."""
+    def _policy_of(self, generation: int) -> Policy:
+        """What it is made by: the one on trial has settings of its own."""
         on_trial = generation == self.state.trial
-        policy = self.state.proposed if on_trial and self.state.proposed else self.policy
-        return policy.boot_timeout
+        return self.state.proposed if on_trial and self.state.proposed else self.policy
+
+    def _boot_timeout(self, generation: int) -> float:
+        return self._policy_of(generation).boot_timeout
 
     def _boot_deadline(self, generation: int, now: float) -> float:
         timeout = self._boot_timeout(generation)

@@ -35,6 +35,7 @@ from forkserve.worker import access, asking, lifeline
 from forkserve.worker.acceptor import Acceptor
 from forkserve.worker.beats import Beats
 from forkserve.worker.heads import Heads, can_be_read, guarded, opened
+from forkserve.worker.heartbeat import Heartbeat
 from forkserve.worker.keep_alive import FINEST, Timers
 from forkserve.worker.limit import Limit
 from forkserve.worker.parking import Outbox, Parking
@@ -130,6 +131,7 @@ class WorkerServer(uvicorn.Server):
         self._acceptor: Acceptor | None = None
         self._parking: Parking | None = None
         self._switching: Switching | None = None
+        self._heartbeat: Heartbeat | None = None
         self._wear: Wear | None = None
         """None in a worker that does not accept yet, or has said that it is worn."""
         self._before_ready = before_ready
@@ -172,6 +174,8 @@ class WorkerServer(uvicorn.Server):
         self.started = True
         self._on_ready()
         self._job.row.beat(monotonic())
+        if threshold := self._job.settings.slow_threshold:
+            self._heartbeat = Heartbeat(self._loop, self._job.row, self._job.channel, threshold)
         self._job.channel.send(Ready())
 
     async def _prove_ready(self) -> None:
@@ -298,7 +302,11 @@ class WorkerServer(uvicorn.Server):
         await self._see_idle_clients_off(until)
         left = max(0.0, deadline - monotonic())
         self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
-        await super().shutdown(sockets)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.end()
 
     async def _empty_the_queue(
         self, acceptor: Acceptor, sockets: list[socket.socket], deadline: float

@@ -19,7 +19,7 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.events import BootFailure, Event, Exit
 from forkserve.supervisor.state import FOREVER, Preload, Switchboard, Template, Worker
 from tests.brain import story
-from tests.brain.invariants import HAND_BACK, Violation, Witness, settled
+from tests.brain.invariants import HAND_BACK, PAUSE, Violation, Witness, settled
 
 TICK = 0.001
 """Seconds between two events; time only leaps at an alarm."""
@@ -155,6 +155,21 @@ def _worker_key(world: World, worker: Worker) -> Key:
         bool(worker.spent),
         worker.template is None if worker.pid is None else None,
         worker.template in state.templates if worker.pid is None else None,
+        _watch_key(world, worker) if worker.slow_threshold else None,
+    )
+
+
+def _watch_key(world: World, worker: Worker) -> Key:
+    now, blockage = world.now, worker.blockage
+    turned = max(worker.beat, worker.watched_from)
+    shown = world.witness.dumped.get(worker.id, -FOREVER)
+    if blockage is None:
+        return (round((turned - now) * 10), round(max(shown - now, -PAUSE) * 10))
+    return (
+        blockage.told,
+        blockage.lasted is None,
+        round((blockage.asked_at - now) * 10),
+        worker.id in world.witness.untold,
     )
 
 
@@ -378,8 +393,34 @@ def moves_when_memory_is_short(world: World) -> Iterator[Event]:
             yield on.TemplateExited(now, template.id, story.OOM_KILLED)
 
 
+def moves_of_the_blocked(world: World) -> Iterator[Event]:
+    """A deploy whose workers block for a while, or for ever."""
+    yield from deploy_moves(world)
+    now, witness = world.now + TICK, world.witness
+    due = max(now, world.brain.next_deadline())
+    watched = [w for w in world.brain.state.workers.values() if w.slow_threshold and w.beat]
+    for worker in watched:
+        late = {w.id: witness.beats[w.id] if w is worker else due for w in watched}
+        if due < FOREVER:
+            yield on.Alarm(due, late)
+        yield on.WorkerUnblocked(now, worker.id, 1.0)
+        if worker.blockage is not None:
+            yield on.StacksRead(now, worker.id, "in crunch")
+            yield on.StacksRead(now, worker.id, "")
+    if watched and due < FOREVER:
+        yield on.Alarm(due, {w.id: witness.beats[w.id] for w in watched})
+        yield on.Alarm(due + 1.0, {w.id: witness.beats[w.id] for w in watched})
+        yield on.Resumed(now)
+
+
 def _beating(world: World, now: float) -> dict[int, float]:
-    return {w.id: now for w in world.brain.state.in_phase(Phase.READY)}
+    workers = world.brain.state.workers.values()
+    # A loop that drains is of interest only while somebody looks at it.
+    return {
+        w.id: now
+        for w in workers
+        if w.phase is Phase.READY or (w.phase is Phase.DRAINING and w.slow_threshold)
+    }
 
 
 def _board_beat(world: World, now: float) -> float:
@@ -493,6 +534,7 @@ ALWAYS_POLICY = replace(POLICY, preload=Preload.ALWAYS)
 SPARE_POLICY = replace(POLICY, spares=1)
 BOARD_POLICY = replace(POLICY, switchboard=True)
 FULL_POLICY = replace(TEMPLATE_POLICY, spares=1, switchboard=True)
+SLOW_POLICY = replace(POLICY, slow_threshold=1.0, timeout=3.0)
 HASTY_POLICY = replace(BOARD_POLICY, graceful_timeout=0.0)
 
 

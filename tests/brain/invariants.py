@@ -24,6 +24,18 @@ GRACE = 1.0
 
 MOST_SWITCHBOARDS = 3
 
+PAUSE = 1.0
+"""Seconds, at least, between two looks at the stacks of one worker that goes on."""
+
+PATIENCE = 1.0
+"""Seconds after which a blockage is told without stacks."""
+
+READ_AFTER = 0.1
+"""Seconds until somebody looks whether they are there."""
+
+TINY = 1e-6
+"""Seconds that a sum of times may be wrong by."""
+
 SHORTEST_WAIT = 0.37
 """Seconds that nobody is made after the OOM killer has taken a process that was of use."""
 
@@ -112,6 +124,14 @@ class Witness:
         self.slow: frozenset[int] = frozenset()
         self.parking = False
         self.memory_is_short_until = 0.0
+        self.beats: dict[int, float] = {}
+        """When each worker's loop turned last, as far as it has been heard."""
+        self.dumped: dict[int, float] = {}
+        """When a worker that was left alone was last asked for its stacks ..."""
+        self.untold: frozenset[int] = frozenset()
+        """... and who has been, without a word in the log yet ..."""
+        self.blocked: frozenset[int] = frozenset()
+        """... or with one, and does not turn again for all that is known."""
         self.leaver: int | None = None
         """The worker that left by itself at the last event, if one did."""
         self.left = False
@@ -136,6 +156,8 @@ class Witness:
             "board_phases",
             "board_pids",
             "asked",
+            "beats",
+            "dumped",
         ):
             setattr(twin, name, dict(getattr(self, name)))
         return twin
@@ -203,6 +225,13 @@ class Witness:
                 self.pids.pop(worker_id, None)
                 self.unborn -= {worker_id}
                 self.asked.pop(worker_id, None)
+                self.untold -= {worker_id}
+                self.blocked -= {worker_id}
+            case on.WorkerReady(worker_id=worker_id) | on.WorkerUnblocked(worker_id=worker_id):
+                self.beats[worker_id] = self.now
+            case on.Alarm(beats=beats):
+                for worker_id, beat in beats.items():
+                    self.beats[worker_id] = max(beat, self.beats.get(worker_id, 0.0))
             case on.WorkerSlow(worker_id=worker_id, slow=slow):
                 self.slow = self.slow | {worker_id} if slow else self.slow - {worker_id}
             case on.SwitchboardForked(switchboard_id=board_id, pid=pid):
@@ -251,6 +280,9 @@ class Witness:
         self._spares_are_used(brain)
         self._room(brain, phases, actions)
         self._deadlines(brain)
+        self._blocked_are_left_alone(brain, before, phases, event)
+        if self.untold:
+            self._blockages_are_told(brain, phases, event)
         if self.stopping:
             self._ends_in_time(brain)
         if any(isinstance(a, do.GenerationDropped) for a in actions):
@@ -315,6 +347,20 @@ class Witness:
                     require(was is not Phase.READY, "a dump before a kill", str(action))
                 if isinstance(action, do.Drain) and self.stopping:
                     self._nothing_is_handed_back_too_late(action, brain, before)
+                alive = brain.state.workers[worker_id].phase in (Phase.READY, Phase.DRAINING)
+                if isinstance(action, do.DumpStacks) and alive:
+                    self._looks_only_at_the_blocked(worker_id, brain)
+                    self.dumped[worker_id] = self.now
+                    self.untold |= {worker_id}
+            case do.LoopBlocked(worker_id):
+                told_once = worker_id in self.untold
+                require(told_once, "a blockage is told once", str(action))
+                self.untold -= {worker_id}
+                self.blocked |= {worker_id}
+            case do.LoopTurns(worker_id):
+                told_once = worker_id in self.blocked
+                require(told_once, "a blockage is told once", str(action))
+                self.blocked -= {worker_id}
             case do.ForkSwitchboard(board_id):
                 require(not self.stopping, "no fork in a stop", str(action))
                 require(brain.policy.switchboard, "no switchboard without leave", str(action))
@@ -405,6 +451,42 @@ class Witness:
                 self.left = True
 
     # -- the rules ----------------------------------------------------------------------
+
+    def _looks_only_at_the_blocked(self, worker_id: int, brain: Supervisor) -> None:
+        threshold = brain.state.workers[worker_id].slow_threshold
+        last = self.beats.get(worker_id, 0.0)
+        blocked = threshold > 0 and self.now - last >= threshold
+        require(blocked, "only who is blocked shows where", f"worker {worker_id}, {last}")
+        before = self.dumped.get(worker_id, float("-inf"))
+        require(last > before, "once a blockage", f"worker {worker_id} was asked at {before}")
+        seldom = self.now - before >= PAUSE - TINY
+        require(seldom, "stacks are asked for seldom", f"worker {worker_id}")
+
+    def _blocked_are_left_alone(
+        self, brain: Supervisor, before: dict[int, Phase], phases: dict[int, Phase], event: Event
+    ) -> None:
+        """Who has beaten within the liveness timeout is not killed, blocked or not."""
+        if self.stopping or not isinstance(event, on.Alarm):
+            return
+        killed = [i for i in before if before[i] is Phase.READY and phases.get(i) is Phase.KILLED]
+        timeout = brain.policy.timeout
+        for worker_id in killed:
+            silent = self.now - self.beats.get(worker_id, 0.0)
+            hung = timeout > 0 and silent >= timeout - TINY
+            require(hung, "the blocked are left alone", f"worker {worker_id}, {silent:.1f} s")
+
+    def _blockages_are_told(
+        self, brain: Supervisor, phases: dict[int, Phase], event: Event
+    ) -> None:
+        due = brain.next_deadline()
+        for worker_id in self.untold:
+            if phases.get(worker_id) not in (Phase.READY, Phase.DRAINING):
+                continue
+            known = isinstance(event, on.StacksRead) and event.worker_id == worker_id
+            waited = self.now >= self.dumped[worker_id] + PATIENCE
+            late = known and (waited or bool(event.stack))  # type: ignore[attr-defined]
+            soon = due <= self.now + READ_AFTER + TINY
+            require(soon and not late, "what was asked for is told", f"worker {worker_id}")
 
     def _memory_allows(self, action: Action) -> None:
         waits = self.now >= self.memory_is_short_until
@@ -528,7 +610,7 @@ class Witness:
             if was is Phase.READY
             and phases.get(worker_id) in (Phase.DRAINING, Phase.KILLED)
             and not (isinstance(event, on.WorkerLeaving) and event.worker_id == worker_id)
-            and not (isinstance(event, on.Alarm) and worker_id not in event.beats)
+            and not (isinstance(event, on.Alarm) and event.beats.get(worker_id) != event.now)
         ]
         for group, wanted in ((False, self.target), (True, spares)):
             given = [i for i in lost if (i in self.spares) is group]

@@ -30,6 +30,8 @@ class Process:
     pid: int
     alive: bool = True
     beats: bool = False
+    beat: float = 0.0
+    """When its loop turned last, if it does not now; 0.0: it has none, or does."""
     deaf: bool = False
     """It does not react to a request to drain."""
 
@@ -77,7 +79,11 @@ class SimKernel:
             else:
                 # The master may be late, as on a busy machine.
                 self.now = due if self.kind else due + self._often(0.1, 0.7)
-                beats = {i: self.now for i, p in self.processes.items() if p.beats and p.alive}
+                beats = {
+                    i: self.now if p.beats else p.beat
+                    for i, p in self.processes.items()
+                    if p.alive and (p.beats or p.beat)
+                }
                 hums = any(b.beats for b in self.boards.values())
                 self.tell(on.Alarm(self.now, beats, self.now if hums else 0.0))
         self.now = max(self.now, until)
@@ -125,6 +131,9 @@ class SimKernel:
                 self.successor = None
             case do.ReportReady():
                 self._later(1.0, self._is_left_the_service)
+            case do.ReadStacks(worker_id):
+                stack = "" if self.random.random() < 0.3 else "in crunch"
+                self.tell(on.StacksRead(self.now, worker_id, stack))
             case do.Drain(worker_id):
                 process = self.processes[worker_id]
                 if not process.deaf or self.kind:
@@ -311,8 +320,23 @@ class SimKernel:
 
     def hangs(self, worker_id: int) -> None:
         """Its loop does not turn any more."""
-        self.processes[worker_id].beats = False
-        self.processes[worker_id].deaf = True
+        process = self.processes[worker_id]
+        if process.beats:
+            process.beats, process.beat = False, self.now
+        process.deaf = True
+
+    def is_blocked(self, worker_id: int) -> None:
+        """Its loop does not turn for a while."""
+        process = self.processes[worker_id]
+        if process.beats:
+            process.beats, process.beat = False, self.now
+            self._later(8.0, lambda: self._turns(worker_id, process.beat))
+
+    def _turns(self, worker_id: int, since: float) -> None:
+        process = self.processes.get(worker_id)
+        if process is not None and not process.deaf and not process.beats:
+            process.beats, process.beat = True, 0.0
+            self.tell(on.WorkerUnblocked(self.now, worker_id, self.now - since))
 
 
 _TEMPLATE_FATES = ("ready",) * 7 + ("fail", "hang", "unfit", "1", "-9")

@@ -8,7 +8,7 @@ pid 3007, that of the seventh new master 4007.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -98,6 +98,19 @@ def alarm(*beating: int, board: bool = False) -> Happening:
     """A deadline has passed; the loops of these workers have just turned, and with
     ``board`` that of the switchboard."""
     return lambda now: on.Alarm(now, dict.fromkeys(beating, now), now if board else 0.0)
+
+
+def beats(last: Mapping[int, float]) -> Happening:
+    """A deadline has passed; these workers' loops turned last at those times."""
+    return lambda now: on.Alarm(now, last)
+
+
+def stacks_read(worker_id: int, stack: str = "in crunch") -> Happening:
+    return lambda now: on.StacksRead(now, worker_id, stack)
+
+
+def unblocked(worker_id: int, seconds: float = 2.0) -> Happening:
+    return lambda now: on.WorkerUnblocked(now, worker_id, seconds)
 
 
 def born(worker_id: int) -> Happening:
@@ -303,6 +316,10 @@ def drain(worker_id: int, *, patient: bool = True) -> Action:
 
 def dump(worker_id: int) -> Action:
     return do.DumpStacks(worker_id, pid_of(worker_id))
+
+
+def read_stacks(worker_id: int) -> Action:
+    return do.ReadStacks(worker_id)
 
 
 def kill(worker_id: int) -> Action:

@@ -13,6 +13,7 @@ from tests.brain.explorer import (
     BOARD_POLICY,
     FULL_POLICY,
     HASTY_POLICY,
+    SLOW_POLICY,
     TEMPLATE_POLICY,
     World,
     beside_another,
@@ -22,6 +23,7 @@ from tests.brain.explorer import (
     half_reloaded,
     handed_over,
     key,
+    moves_of_the_blocked,
     moves_when_memory_is_short,
     newborn,
     on_trial_from_a_template,
@@ -145,6 +147,21 @@ def test_every_order_when_memory_is_short(beginning: Callable[[], World], depth:
 )
 def test_every_order_in_an_upgrade(beginning: Callable[[], World], depth: int, worlds: int) -> None:
     assert explore(beginning(), depth=depth, moves=upgrade_moves).worlds > worlds
+
+
+@pytest.mark.parametrize(
+    ("beginning", "depth", "worlds"),
+    [
+        (lambda: newborn(SLOW_POLICY), 5, 700),
+        (lambda: serving(SLOW_POLICY), 4, 2_000),
+        (lambda: half_reloaded(SLOW_POLICY), 3, 800),
+    ],
+    ids=["newborn", "serving", "half reloaded"],
+)
+def test_every_order_when_loops_are_blocked(
+    beginning: Callable[[], World], depth: int, worlds: int
+) -> None:
+    assert explore(beginning(), depth=depth, moves=moves_of_the_blocked).worlds > worlds
 
 
 _FAR_REACHING = (

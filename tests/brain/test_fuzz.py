@@ -20,6 +20,7 @@ WISHES = st.sampled_from(
     + ["template dies", "template dies", "template hangs", "resumed", "wait"]
     + ["board dies", "board hangs", "board sent away", "slow", "fast"]
     + ["a number", "recycle all", "recycle"]
+    + ["blocked"]
     + ["upgrade", "upgrade", "new master dies", "old master dies"]
 )
 STOPS = st.sampled_from(["none", "none", "term", "interrupt", "quit"])
@@ -54,6 +55,8 @@ def befall(kernel: SimKernel, wish: str) -> None:
             kernel.lacks_memory()
         case "hang" if alive:
             kernel.hangs(kernel.random.choice(alive))
+        case "blocked" if alive:
+            kernel.is_blocked(kernel.random.choice(alive))
         case "spent" if alive:
             kernel.is_spent(kernel.random.choice(alive))
         case "template dies" if kernel.templates:
@@ -92,6 +95,7 @@ def befall(kernel: SimKernel, wish: str) -> None:
     preload=st.sampled_from(Preload),
     switchboard=st.booleans(),
     graceful_timeout=st.sampled_from([8, 8, 0, 1]),
+    slow_threshold=st.sampled_from([0, 0, 0, 4]),
     predecessor=st.sampled_from([None, None, PREDECESSOR]),
     random=st.randoms(use_true_random=False),
 )
@@ -104,6 +108,7 @@ def test_a_long_life(
     preload: Preload,
     switchboard: bool,
     graceful_timeout: int,
+    slow_threshold: int,
     predecessor: int | None,
     random: Random,
 ) -> None:
@@ -113,6 +118,7 @@ def test_a_long_life(
         timeout=10,
         boot_timeout=12,
         graceful_timeout=graceful_timeout,
+        slow_threshold=slow_threshold,
         preload=preload,
         spares=spares,
         switchboard=switchboard,

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from forkserve.supervisor import Phase, Supervisor, brain, reconcile
+from forkserve.supervisor import Phase, Supervisor, blockages, brain, reconcile
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action
 from forkserve.supervisor.backoff import Backoff
 from forkserve.supervisor.events import (
+    Alarm,
     BootFailure,
     Event,
     ReloadRequested,
+    StacksRead,
     SuccessorExited,
     SuccessorFailed,
     SuccessorForked,
@@ -24,12 +26,14 @@ from forkserve.supervisor.events import (
     SwitchboardLeaving,
     TemplateExited,
     WorkerReady,
+    WorkerUnblocked,
 )
 from forkserve.supervisor.reconcile import Birth, Plan
 from forkserve.supervisor.state import FOREVER, Policy, Stage, State, Template, Worker
 from tests.brain import story
 from tests.brain.explorer import (
     BOARD_POLICY,
+    SLOW_POLICY,
     SPARE_POLICY,
     TEMPLATE_POLICY,
     Broken,
@@ -40,6 +44,7 @@ from tests.brain.explorer import (
     following,
     half_reloaded,
     moves,
+    moves_of_the_blocked,
     moves_when_memory_is_short,
     newborn,
     on_trial_from_a_template,
@@ -514,6 +519,70 @@ SWITCHBOARD_BREAKS: list[tuple[Break, str]] = [
 ]
 
 
+# When loops are blocked.
+
+
+def kills_whoever_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: Supervisor, worker: Worker, now: float) -> None:
+        worker.phase, worker.deadline = Phase.KILLED, now + 1.0
+
+    wrap(monkeypatch, "_ask_for_stacks", ask)
+
+
+def looks_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Supervisor._look_due
+    monkeypatch.setattr(Supervisor, "_look_due", lambda self, w: right(self, w) - 0.5)
+
+
+def looks_again_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: Supervisor, event: Event) -> None:
+        if any(isinstance(action, do.LoopBlocked) for action in self._out):
+            for worker in self.state.workers.values():
+                worker.blockage = None
+
+    once_observed(monkeypatch, read)
+
+
+def looks_at_each_blockage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockages, "PAUSE", 0.0)
+
+
+def forgets_to_read_the_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockages, "READ_AFTER", FOREVER)
+
+
+def waits_for_stacks_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockages, "PATIENCE", FOREVER)
+
+
+def tells_of_the_end_of_what_it_has_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def turns(self: Supervisor, event: Event) -> None:
+        if isinstance(event, WorkerUnblocked) and not self._out:
+            self._out.append(do.LoopTurns(event.worker_id, event.seconds))
+
+    once_observed(monkeypatch, turns)
+
+
+def tells_of_a_blockage_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(self: Supervisor, event: Event) -> None:
+        if isinstance(event, StacksRead) and event.stack and not self._out:
+            self._out.append(do.LoopBlocked(event.worker_id, 1.0, event.stack))
+
+    once_observed(monkeypatch, tell)
+
+
+BLOCKAGE_BREAKS: list[tuple[Break, str]] = [
+    (kills_whoever_is_blocked, "the blocked are left alone"),
+    (looks_too_early, "only who is blocked shows where"),
+    (looks_again_while_it_lasts, "once a blockage"),
+    (looks_at_each_blockage, "stacks are asked for seldom"),
+    (forgets_to_read_the_stacks, "what was asked for is told"),
+    (waits_for_stacks_as_long_as_it_takes, "what was asked for is told"),
+    (tells_of_the_end_of_what_it_has_not_told, "a blockage is told once"),
+    (tells_of_a_blockage_twice, "a blockage is told once"),
+]
+
+
 # In an upgrade.
 
 
@@ -770,6 +839,29 @@ def test_a_broken_supervisor_is_found_out_in_an_upgrade(
     with pytest.raises(Broken) as found:
         explore(*unbroken, depth=2, moves=upgrade_moves, closing=rule == "all ends well")
     assert found.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("break_it", "rule"), BLOCKAGE_BREAKS, ids=[b.__name__ for b, _ in BLOCKAGE_BREAKS]
+)
+def test_a_broken_supervisor_is_found_out_when_loops_are_blocked(
+    break_it: Break, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = replace(SLOW_POLICY, workers=1, slow_threshold=0.1)
+    patient = replace(SLOW_POLICY, workers=1, timeout=30.0)
+    unbroken = [following(newborn(p), story.start, story.born(1)) for p in (hasty, patient)]
+    unbroken = [following(world, story.ready(1)) for world in unbroken]
+    break_it(monkeypatch)
+    with pytest.raises(Broken) as found:
+        explore(*unbroken, depth=5, closing=False, moves=blockage_moves)
+    assert found.value.rule == rule
+
+
+def blockage_moves(world: World) -> Iterator[Event]:
+    """Only what a blockage is made of."""
+    for event in moves_of_the_blocked(world):
+        if isinstance(event, Alarm | StacksRead | WorkerUnblocked):
+            yield event
 
 
 def test_both_sets_of_moves_are_what_they_seem() -> None:
