@@ -33,6 +33,7 @@ WRONG = 2
 SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
 `forkserve check APP` says whether an app can be served and shared, and what it takes.
+`forkserve replay FILE` tells what a file written by --trace holds.
 
 \b
 Each option may also be given in the environment (FORKSERVE_WORKERS=4) and in a file
@@ -133,8 +134,12 @@ def main() -> None:
     origin, inheritance = Origin.of_this_process(), Inheritance.take(os.environ)
     args = sys.argv[1:]
     try:
-        checks = args[:1] == ["check"]
-        code = _check(args[1:]) if checks else _serve(args, origin, inheritance)
+        if args[:1] == ["check"]:
+            code = _check(args[1:])
+        elif args[:1] == ["replay"]:
+            code = _replay(args[1:])
+        else:
+            code = _serve(args, origin, inheritance)
     except click.exceptions.Exit as exc:  # of --help and --version
         code = exc.exit_code
     except (WrongArguments, WrongSettingsError, NoUvicornError) as exc:
@@ -183,6 +188,12 @@ def _check(args: Sequence[str]) -> int:
 
     own, sources = _sources(_CHECK, args)
     return checking.check(read(sources, os.environ).settings, own["lifespan"])
+
+
+def _replay(args: Sequence[str]) -> int:
+    from forkserve.trace import command
+
+    return command.main(args)
 
 
 def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool], Sources]:
