@@ -77,6 +77,8 @@ def _tell(path: Path, show: str) -> int:
     except UnreadableError as exc:
         click.echo(f"forkserve replay: {exc}", err=True)
         return UNREADABLE
+    except BrokenPipeError:
+        raise
     except OSError as exc:
         click.echo(f"forkserve replay: {path} cannot be read: {exc.strerror}.", err=True)
         return UNREADABLE

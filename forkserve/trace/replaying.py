@@ -127,6 +127,8 @@ def replay(path: Path) -> Iterator[Part]:
     number = 0
     for number, line in _lines(path):
         if isinstance(line, Snapshot):
+            if cut_off:
+                yield CutOff(cut_off)
             runs[line.pid] = run = _Run.of(line)
             yield Begins(line, run.cast)
             cut_off = 0
@@ -135,7 +137,6 @@ def replay(path: Path) -> Iterator[Part]:
             raise UnreadableError(f"{path}:{cut_off}: this is no line of a trace.")
         if isinstance(line, CutOff):
             cut_off = number
-            yield line
             continue
         current = runs.get(line.pid)
         if current is None:
@@ -146,7 +147,9 @@ def replay(path: Path) -> Iterator[Part]:
             )
         yield current.take(line)
     if not runs:
-        raise UnreadableError(f"{path}:{number or 1}: this is no trace.")
+        raise UnreadableError(f"{path}:{cut_off or 1}: this is no trace.")
+    if cut_off:
+        yield CutOff(cut_off)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Line | CutOff]]:

@@ -61,8 +61,8 @@ class Story:
     def timelines(self) -> Iterator[str]:
         for master in [*self._ended, *self._masters.values()]:
             yield ""
-            yield f"master pid {master.snapshot.pid}: {LEGEND}"
-            yield f"({SCALE})"
+            yield from self._wrapped(f"master pid {master.snapshot.pid}: {LEGEND}", 0, 4)
+            yield from self._wrapped(f"({SCALE})", 0, 1)
             yield from (_printable(row) for row in master.timeline.rows(self._width))
 
     def verdict(self) -> Iterator[str]:

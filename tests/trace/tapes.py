@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from forkserve.supervisor import Policy
@@ -30,7 +31,7 @@ class Life:
 
     def __init__(self, path: Path, policy: Policy | None = None, limit: int = BIG) -> None:
         self.path = path
-        self.now = 100.0
+        self.now = monotonic()
         self.recorder = recorder_of(path, limit)
         self.brain = Recorded(policy or Policy(2, seed=7), self.recorder)
 
