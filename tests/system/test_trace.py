@@ -48,8 +48,15 @@ def fill_up(path: Path) -> None:
             pass
 
 
+def fds_of(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/fd").iterdir())
+
+
 def test_a_life_is_recorded_and_would_be_the_same_today(start: Start, folder: Path) -> None:
     server = start("-w", "2", "--trace", "trace").wait_until_ready()
+    opened = [os.path.realpath(fd) for pid in server.children() for fd in fds_of(pid)]
+    assert opened
+    assert str(folder / "trace") not in opened, "it is the master's alone"
     killed = min(server.worker_pids())
     os.kill(killed, signal.SIGKILL)
     server.wait_for_log(r"worker 3 .* is ready")

@@ -55,6 +55,11 @@ def test_all_the_brain_handles_and_decides_can_be_recorded() -> None:
     assert {Event, Action, do.Note}.isdisjoint(EVERYTHING)
 
 
+def test_a_whole_number_of_seconds_stays_one() -> None:
+    assert repr(through_json(Policy(timeout=10, surge=2), Policy).timeout) == "10"
+    assert repr(through_json(Policy(timeout=10.0, surge=2), Policy).timeout) == "10.0"
+
+
 def test_the_form_is_one_that_a_person_can_read() -> None:
     gone = do.WorkerGone(3, Departure.HUNG, Exit(-9), 1.5, False, failure=BootFailure("No."))
     assert encode(gone) == {

@@ -9,12 +9,18 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 
 from forkserve.supervisor import events as on
+from forkserve.supervisor.state import State
 from forkserve.trace import recorder as recording
+from forkserve.trace.codec import hints
 from forkserve.trace.recorder import Recorder
 from tests.trace.tapes import BIG, Life, Verdict, lines_of, recorder_of
 
@@ -202,6 +208,7 @@ def test_a_full_disk_is_said_once_and_the_gap_is_marked(
     """Wherever within the lines the disk is full."""
     monkeypatch.setattr(recording, "PAUSE", 0.0)
     life = Life(path).begin()
+    life.alarm()  # is written together with what comes next
     with files_of_at_most(path.stat().st_size + room):
         for _ in range(10):
             life.crash()
@@ -302,3 +309,26 @@ def test_the_limit_holds_for_what_was_there_before(path: Path) -> None:
     Life(path, limit=8000)
     assert path.with_name("trace.1").exists()
     assert len(Verdict(path).snapshots) == 1
+
+
+def test_a_copy_of_the_state_shares_nothing_that_changes() -> None:
+    """Whoever puts something deeper into the state makes ``copied`` go deeper."""
+
+    def never_changes(hint: Any) -> bool:
+        if get_origin(hint) in (UnionType, Union, frozenset, tuple):
+            return all(never_changes(arg) for arg in get_args(hint) if arg is not ...)
+        if is_dataclass(hint):
+            return hint.__dataclass_params__.frozen  # type: ignore[union-attr]
+        return hint in (int, float, str, bool, NoneType) or issubclass(hint, Enum)
+
+    def of_records(hint: Any) -> list[Any]:
+        """The classes of which there are records in a field of the state."""
+        if get_origin(hint) is dict:
+            return [get_args(hint)[1]]
+        return [h for h in (hint, *get_args(hint)) if is_dataclass(h) and not never_changes(h)]
+
+    for hint in hints(State).values():
+        records = of_records(hint)
+        assert records or never_changes(hint), hint
+        for record in records:
+            assert all(map(never_changes, hints(record).values())), record

@@ -75,6 +75,15 @@ def test_and_words_of_its_own_rather_than_its_name_in_the_code(cls: Any) -> None
     assert cls.__name__ not in narrator.tell(what)
 
 
+def test_values_that_cannot_be_put_into_words_are_shown_as_they_are() -> None:
+    age = float("inf")
+    said = Narrator("app:app", ()).tell(
+        do.WorkerGone(1, do.Departure.HUNG, Exit(-9), age, planned=False)
+    )
+    assert said.startswith("worker gone, worker_id 1, departure HUNG")
+    assert "age inf" in said
+
+
 def test_a_new_kind_is_told_by_its_name_until_it_has_words(monkeypatch: pytest.MonkeyPatch) -> None:
     from forkserve.trace import words
 
@@ -87,9 +96,9 @@ def test_the_story_of_a_crash(short: Life) -> None:
     story = "\n".join(told(short.path))
     for part in (
         "worker 1 (pid 1001, generation 1) was ended by SIGKILL\n",
-        "log  worker 1 (pid 1001, generation 1) was ended by SIGKILL (from outside, not by the\n"
-        "                       kernel's OOM killer) after 1.2 s; 1 of 2 ready\n"
-        "                  do   make worker 3 of generation 1, in slot 0\n",
+        "log  worker 1 (pid 1001, generation 1) was ended by SIGKILL (from outside, not by\n"
+        "                       the kernel's OOM killer) after ",
+        " s; 1 of 2 ready\n                  do   make worker 3 of generation 1, in slot 0\n",
         "worker 3 (pid 1003, generation 1) cannot start: No table. (app.py:3)\n"
         "                        Traceback\n"
         "                          f()\n",
