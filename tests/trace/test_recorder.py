@@ -71,13 +71,15 @@ def test_it_is_for_its_owner_alone(path: Path) -> None:
 def test_no_link_is_followed_and_nothing_but_a_file_is_written_to(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("precious")
-    (tmp_path / "symlink").symlink_to(other)
+    another = tmp_path / "another"
+    another.write_text("precious")
+    (tmp_path / "symlink").symlink_to(another)
     (tmp_path / "hard").hardlink_to(other)
     os.mkfifo(tmp_path / "fifo")
     for name in ("symlink", "hard", "fifo", "."):
         with pytest.raises(OSError, match=r"."):
             recorder_of(tmp_path / name)
-    assert other.read_text() == "precious"
+    assert other.read_text() == another.read_text() == "precious"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
