@@ -72,8 +72,9 @@ class Story:
             yield f"{there}: today's code decides the same."
             return
         step = self.difference.step
-        yield f"{there}: today's code decides otherwise, first in step {step.step}"
-        yield from self._wrapped(f"of master pid {step.pid}, {type(step.event).__name__}.", 0)
+        what = f"{type(step.event).__name__}, master pid {step.pid}"
+        said = f"{there}: today's code decides otherwise, first in step {step.step} ({what}):"
+        yield from self._wrapped(said, 0, 4)
         for label, what in _first_difference(self.difference):
             yield from self._wrapped(f"{label:10}{what}", 2, 12)
 
