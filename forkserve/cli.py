@@ -38,6 +38,7 @@ INTERRUPTED = 130
 SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
 `forkserve check APP` says whether an app can be served and shared, and what it takes.
+`forkserve replay FILE` tells what a file written by --trace holds.
 
 \b
 Commands to a running instance, each with a --help of its own:
@@ -170,6 +171,8 @@ def _run(args: Sequence[str], origin: Origin, inheritance: Inheritance | None) -
         return commands.run(command, args[1:])
     if command == "check":
         return _check(args[1:])
+    if command == "replay":
+        return _replay(args[1:])
     return _serve(args, origin, inheritance)
 
 
@@ -212,6 +215,12 @@ def _check(args: Sequence[str]) -> int:
 
     own, sources = _sources(_CHECK, args)
     return checking.check(read(sources, os.environ).settings, own["lifespan"])
+
+
+def _replay(args: Sequence[str]) -> int:
+    from forkserve.trace import command
+
+    return command.main(args)
 
 
 def _sources(command: _Command, args: Sequence[str]) -> tuple[Mapping[str, bool], Sources]:

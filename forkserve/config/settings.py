@@ -452,6 +452,23 @@ class Settings:
         help="Have this file (.ini, .json, .yaml) set up logging in workers and the template, as "
         "with uvicorn. Read anew at each reload.",
     )
+    trace: str | None = setting(
+        None,
+        "--trace",
+        kind=text("FILE"),
+        group=Group.LOGS,
+        fixed=True,
+        help="Record every event and decision of the master there, for `forkserve replay FILE`.",
+    )
+    trace_size: int = setting(
+        16 * 1024 * 1024,
+        "--trace-size",
+        kind=size(),
+        group=Group.LOGS,
+        fixed=True,
+        help="Go on in another file when that is longer; the old one is kept as FILE.1, in place "
+        "of the one before; 0: no limit.",
+    )
     user: str | None = setting(
         None,
         "-u",

@@ -87,6 +87,8 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
 from forkserve.supervisor.verdicts import LONGEST_EXTENSION
 from forkserve.switchboard.queues import Exchange
+from forkserve.trace.recorded import Recorded
+from forkserve.trace.recorder import Recorder
 from forkserve.worker.lifeline import STACK_SIGNAL
 
 START_FAILED = 3
@@ -109,6 +111,7 @@ class Surroundings:
     door: Door
     inheritance: Inheritance | None = None
     pidfile: PidFile | None = None
+    recorder: Recorder | None = None
 
     remarks: Sequence[tuple[int, str]] = ()
     """What is to be said of all that in the log, each with its level."""
@@ -130,7 +133,9 @@ class Master:
         self._found = found
         self._listeners = listeners = found.listeners
         self._kernel = kernel = found.kernel
-        self._supervisor = Supervisor(policy)
+        self._supervisor = (
+            Recorded(policy, found.recorder) if found.recorder else Supervisor(policy)
+        )
         self._rows = policy.slots
         self._scoreboard = Scoreboard(self._rows)
         self._entries = Rows(self._scoreboard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -30,6 +30,7 @@ from forkserve.place import PlaceError, settle
 from forkserve.supervisor import Policy
 from forkserve.supervisor.state import Preload
 from forkserve.template.twofold import adopt_orphans
+from forkserve.trace.recorder import Recorder
 
 
 class RefusalError(Exception):
@@ -96,6 +97,9 @@ def _prepare(
         opened.callback(pidfile.remove)
     door = Door(settings.control, settings.pid)
     opened.callback(door.close)
+    recorder = _recorder(settings, [listener.url for listener in listeners])
+    if recorder is not None:
+        opened.callback(recorder.close)
     policy = partial(policy_of, can_adopt=can_adopt, cgroups=cgroups)
     found = Surroundings(
         listeners,
@@ -107,6 +111,7 @@ def _prepare(
         door,
         inheritance,
         pidfile,
+        recorder,
         tuple(_remarks(settings, cgroups)),
     )
     try:
@@ -126,6 +131,16 @@ def _open_logs(reading: Reading) -> LogFiles:
     for note in reading.notes:
         logbook.log.warning("%s", note)
     return log_files
+
+
+def _recorder(settings: Settings, urls: Sequence[str]) -> Recorder | None:
+    if settings.trace is None:
+        return None
+    try:
+        return Recorder(settings.trace, settings.trace_size, settings.app, urls)
+    except OSError as exc:
+        sentence = f"the trace {settings.trace} cannot be written: {exc.strerror}"
+        raise RefusalError(2, sentence) from exc
 
 
 def _pidfile(settings: Settings, inheritance: Inheritance | None) -> PidFile | None:
