@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 
 from forkserve.control.peer import ROOT
@@ -23,7 +24,7 @@ MODE = 0o600
 SUFFIX = ".sock"
 
 _COMM = "forkserve"
-"""The short name of a master, and of its workers."""
+"""How the short names of a master and of its children begin."""
 
 
 class PlaceError(Exception):
@@ -127,18 +128,20 @@ def _sockets_in(directory: str) -> list[str]:
 
 
 def _of_masters() -> Iterator[str]:
-    """Every path on which one of this user's processes listens that is called like a master.
+    """Every path on which one process of this user's listens that is called like a master.
 
-    Linux only. Whoever is called so and is no master will not answer like one.
+    Linux only. What a master serves its app on is in its workers' hands too, so it is left
+    alone. Whoever is called so and is no master will not answer like one.
     """
     if sys.platform != "linux":
         return
-    listening = _listening()
+    holders: Counter[str] = Counter()
     for name in os.listdir("/proc"):
         if name.isdigit() and _is_called_so(name):
-            for inode in _socket_inodes(name):
-                if inode in listening:
-                    yield listening[inode]
+            holders.update(set(_socket_inodes(name)))
+    for inode, path in _listening().items():
+        if holders[inode] == 1:
+            yield path
 
 
 def _listening() -> dict[str, str]:
@@ -160,7 +163,7 @@ def _listening() -> dict[str, str]:
 def _is_called_so(pid: str) -> bool:
     try:
         with open(f"/proc/{pid}/comm") as comm:
-            return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and comm.read().strip() == _COMM
+            return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and comm.read().startswith(_COMM)
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -69,7 +69,7 @@ class Chronicle(logging.Handler):
         }
         if self._telling is not None and not self.said:
             self.said = record.getMessage()
-        if isinstance(self._telling, _Gone):
+        if isinstance(self._telling, _Gone) and _is_told(self._telling):
             self._remember_death(self._telling, line)
         if record.levelno >= logging.ERROR:
             self.last_failure = {key: line[key] for key in ("at", "text", "details")}
@@ -113,6 +113,11 @@ class Chronicle(logging.Handler):
                 self.last_failure = None  # it was of code that is gone
             case note.GenerationDropped() | note.ReloadRefused():
                 self.reloads_failed += 1
+
+
+def _is_told(what: _Gone) -> bool:
+    """A template or a switchboard that is not needed any more is no news."""
+    return isinstance(what, note.WorkerGone) or not what.planned
 
 
 def _who(what: _Gone) -> str:

@@ -25,7 +25,7 @@ from forkserve.master.door import Door, ExhaustedError
 from forkserve.master.family import Family, WorkerChild
 from forkserve.master.kernel import Kernel
 from forkserve.master.logbook import log
-from forkserve.master.orders import Caller, Dump, Order, Reload, Scale, Stop
+from forkserve.master.orders import Caller, Dump, Order, Recycle, Reload, Scale, Stop
 from forkserve.supervisor import actions as note
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event
@@ -58,6 +58,9 @@ class Means:
     reopen_logs: Callable[[str], bool]
     """Because of somebody. Returns whether that could be done."""
 
+    state: State
+    """The supervisor's record of facts."""
+
     family: Family
     kernel: Kernel
 
@@ -85,6 +88,7 @@ class Control:
             "follow": self._let_follow,
             "reload": self._reload,
             "scale": self._scale,
+            "recycle": self._recycle,
             "stop": self._stop,
             "dump": self._dump,
             "logs-reopen": self._reopen_logs,
@@ -247,6 +251,14 @@ class Control:
         wanted = on.ScaleRequested if by_so_many else on.TargetRequested
         self._means.handle(wanted(monotonic(), int(to)))
 
+    def _recycle(self, caller: Caller, request: Request) -> None:
+        number = None if request.arguments.get("worker") == "all" else _number(request)
+        order = Recycle(caller, number)
+        order.begin(self._means.state)
+        whom = "all workers" if number is None else f"worker {number}"
+        self._begin(order, f"recycling {whom}")
+        self._means.handle(on.RecycleRequested(monotonic(), number))
+
     def _stop(self, caller: Caller, request: Request) -> None:
         self._begin(Stop(caller), "a stop")
         because = f"`forkserve stop`{_by(caller)}"
@@ -259,9 +271,7 @@ class Control:
         order.begin(lambda pid: self._means.kernel.signal(pid, STACK_SIGNAL))
 
     def _worker(self, request: Request) -> WorkerChild:
-        number = request.arguments.get("worker")
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise RefusedError('"worker" is the number of a worker, as the status has it.')
+        number = _number(request)
         worker = self._means.family.workers.get(number)
         if worker is None or worker.pid is None:
             raise RefusedError(f"There is no worker {number}.")
@@ -283,6 +293,13 @@ class Control:
         self.give_up()
         for connection in self._connections:
             connection.close()
+
+
+def _number(request: Request) -> int:
+    number = request.arguments.get("worker")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise RefusedError('"worker" is the number of a worker, as the status has it.')
+    return number
 
 
 def _by(caller: Caller) -> str:

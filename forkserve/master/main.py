@@ -169,7 +169,14 @@ class Master:
         self._control = Control(
             found.door,
             self._selector,
-            Means(self._handle, self._reload_asked, self._reopen_logs, self._family, kernel),
+            Means(
+                self._handle,
+                self._reload_asked,
+                self._reopen_logs,
+                self._supervisor.state,
+                self._family,
+                kernel,
+            ),
             self._status().document,
         )
         self._chronicle.heard = self._control.hear_line
@@ -293,7 +300,7 @@ class Master:
         return Status(
             self._settings_in_force,
             self._supervisor,
-            self._family,
+            self._entries,
             self._listeners,
             self._chronicle,
             self._exchange.row if self._exchange else None,

@@ -6,7 +6,7 @@ An order asks the supervisor by an event, and follows what that notes and does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -17,7 +17,7 @@ from forkserve.supervisor import actions as note
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.events import BootFailure, Event
-from forkserve.supervisor.state import State
+from forkserve.supervisor.state import Phase, State
 
 LOOK = 0.02
 """Seconds between two looks at whether a worker has written its stacks."""
@@ -151,6 +151,43 @@ class Scale(Order):
         ready = len(state.serving())
         if self.target is not None and ready >= self.target:
             self.caller.done(workers=self.target, text=f"{ready} ready, {self.target} wanted")
+
+
+@dataclass(slots=True)
+class Recycle(Order):
+    """Done when those who were to be replaced have gone, and as many as are wanted are ready."""
+
+    number: int | None
+    """The id of one worker; None: all."""
+
+    left: set[int] = field(default_factory=set)
+    """Those that have not gone yet."""
+
+    def begin(self, state: State) -> None:
+        """Before it is asked for: who is worn already goes too."""
+        self.left = {w.id for w in state.in_phase(Phase.READY) if self.number in (None, w.id)}
+
+    def hear(self, what: note.Note, text: str, state: State) -> None:
+        match what:
+            case note.Ignored("recycle"):
+                self.caller.fail(text)
+            case note.WorkerWorn(worker_id) if worker_id in self.left:
+                self.caller.progress("worn", text)
+            case note.WorkerServes() | note.WorkerLeaves():
+                self.caller.progress("replacing", text)
+            case note.WorkerGone(worker_id):
+                self.left.discard(worker_id)
+                if _could_not_start(what):
+                    self.caller.fail(text, what.failure.details if what.failure else what.stack)
+                else:
+                    self.caller.progress("leaving", text)
+            case note.Stopping():
+                self.caller.fail(text)
+
+    def follow(self, event: Event, state: State) -> None:
+        ready = len(state.serving())
+        if not self.left and ready >= state.target:
+            self.caller.done(text=f"{ready} ready, {state.target} wanted")
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from forkserve import memory
 from forkserve.readings import Holder, Snapshot, Totals
 from forkserve.scoreboard import Row, Scoreboard
@@ -12,6 +14,9 @@ WEIGH_AGAIN = 2.0
 
 SHARE_OUT_AGAIN = 10.0
 """... and at its share of it (PSS), for which the kernel walks every page."""
+
+LONGEST_LOOK = 0.01
+"""Seconds that sharing out may take at a time: the others have to wait for the next one."""
 
 
 class Rows:
@@ -24,7 +29,9 @@ class Rows:
         self._told: dict[int, tuple[object, ...]] = {}
         """What of it may change, as the row says it already."""
         self._pids: dict[int, int] = {}
-        self._weighed = self._shared_out = float("-inf")
+        self._weighed = float("-inf")
+        self._shared_out: dict[int, float] = {}
+        """When, by worker id."""
 
     def follow(self, state: State) -> None:
         """Bring the rows up to date with ``state``, after each event."""
@@ -38,6 +45,7 @@ class Rows:
             for gone in self._told.keys() - state.workers.keys():
                 del self._told[gone], self._rows[gone]
                 self._pids.pop(gone, None)
+                self._shared_out.pop(gone, None)
 
     def _tell(self, worker: Worker) -> None:
         if worker.id not in self._rows:
@@ -46,23 +54,26 @@ class Rows:
             self._pids[worker.id] = worker.pid
         self._rows[worker.id].assign(_as_holder(worker))
 
-    def weigh(self, now: float, share_out: bool = False) -> None:
+    def weigh(self, now: float) -> None:
         """See what each worker has in memory, unless that was done a moment ago.
 
-        For whoever is about to look at it; nobody else pays for it. ``share_out``: the PSS
-        too, which takes milliseconds for each gibibyte, and the right to look into the
-        workers (ptrace(2)).
+        For whoever is about to look at it; nobody else pays for it.
         """
-        share_out = share_out and now - self._shared_out >= SHARE_OUT_AGAIN
-        if not share_out and now - self._weighed < WEIGH_AGAIN:
-            return
-        self._weighed = now
-        for number, pid in self._pids.items():
-            self._rows[number].weigh(memory.resident(pid))
-        if share_out:
-            self._shared_out = now
+        if now - self._weighed >= WEIGH_AGAIN:
+            self._weighed = now
             for number, pid in self._pids.items():
-                self._rows[number].share_out(memory.of_kinds(pid, "Pss")[0])
+                self._rows[number].weigh(memory.resident(pid))
+
+    def share_out(self, now: float) -> None:
+        """... and what its share of that is, for those first who have waited longest. It takes
+        milliseconds for each gibibyte, and the right to look into the workers (ptrace(2))."""
+        never = float("-inf")
+        for number in sorted(self._pids, key=lambda n: self._shared_out.get(n, never)):
+            fresh = now - self._shared_out.get(number, never) < SHARE_OUT_AGAIN
+            if fresh or monotonic() - now > LONGEST_LOOK:
+                return
+            self._shared_out[number] = now
+            self._rows[number].share_out(memory.of_kinds(self._pids[number], "Pss")[0])
 
     def snapshots(self, now: float) -> dict[int, Snapshot]:
         """What each row says, by worker id."""

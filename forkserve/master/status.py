@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -21,46 +21,22 @@ from typing import Any
 from forkserve import __version__
 from forkserve.config.settings import Settings
 from forkserve.master.chronicle import Chronicle
-from forkserve.master.family import Family, WorkerChild
 from forkserve.master.listeners import Listener
-from forkserve.memory import of_kinds, resident
-from forkserve.scoreboard import Snapshot, SwitchboardRow
+from forkserve.master.rows import Rows
+from forkserve.memory import resident
+from forkserve.readings import BOUNDS, Snapshot, Totals
+from forkserve.scoreboard import Scoreboard, SwitchboardRow
 from forkserve.supervisor import Supervisor
 from forkserve.supervisor.state import Phase, State, Template, Worker
 
 Document = dict[str, Any]
 
+NOTHING = Scoreboard(1).row(0).snapshot(0.0)
+"""What a row says that nobody has written to."""
+
 _TCP_INFO = struct.Struct("=24xII")
 """``tcpi_unacked`` and ``tcpi_sacked`` of linux/tcp.h. Of a socket that listens they are how
 many wait to be accepted, and how many may (tcp_get_info() of the kernel)."""
-
-
-class Memory:
-    """What each process has in memory. The kernel walks every page to tell somebody's share
-    (PSS), so that is looked up again only now and then, and never for long."""
-
-    FRESH = 5.0
-    """Seconds for which a share counts as known."""
-
-    LONGEST_LOOK = 0.01
-    """Seconds that a status may take for it: the others have to wait for the next one."""
-
-    def __init__(self) -> None:
-        self._shares: dict[int, tuple[float, int]] = {}
-
-    def look(self, pids: Sequence[int]) -> None:
-        """Look up shares that are unknown or old, those first that have waited longest."""
-        began = monotonic()
-        self._shares = {pid: self._shares[pid] for pid in pids if pid in self._shares}
-        for pid in sorted(pids, key=lambda pid: self._shares.get(pid, (0.0, 0))[0]):
-            now = monotonic()
-            seen, _ = self._shares.get(pid, (float("-inf"), 0))
-            if now - seen < self.FRESH or now - began > self.LONGEST_LOOK:
-                break
-            self._shares[pid] = now, of_kinds(pid, "Pss")[0]
-
-    def share(self, pid: int | None) -> int | None:
-        return self._shares.get(pid or 0, (0.0, 0))[1] or None
 
 
 @dataclass(slots=True)
@@ -71,19 +47,21 @@ class Status:
     """Those in force."""
 
     supervisor: Supervisor
-    family: Family
+    rows: Rows
     listeners: Sequence[Listener]
     chronicle: Chronicle
     board: SwitchboardRow | None
     faults: Callable[[], int]
-    _memory: Memory = field(default_factory=Memory)
     _began: float = field(default_factory=monotonic)
     _started: float = field(default_factory=time.time)
 
     def document(self) -> Document:
         now, state, chronicle = monotonic(), self.supervisor.state, self.chronicle
         settings = self.settings()
-        self._memory.look([w.pid for w in self.family.workers.values() if w.pid])
+        self.rows.weigh(now)
+        self.rows.share_out(now)
+        seen = self.rows.snapshots(now)
+        totals = self.rows.totals(seen)
         return {
             "version": __version__,
             "python": platform.python_version(),
@@ -99,7 +77,10 @@ class Status:
             "uptime": _seconds(now - self._began),
             "workers_wanted": state.target,
             "workers_ready": len(state.serving()),
-            "workers": [self._worker(worker, now) for worker in state.workers.values()],
+            "workers": [
+                _worker(worker, seen.get(worker.id, NOTHING), now)
+                for worker in state.workers.values()
+            ],
             "templates": [_template(one, now) for one in state.templates.values()],
             "switchboard": self._switchboard(state),
             "queues": [_queue(listener) for listener in self.listeners],
@@ -108,26 +89,15 @@ class Status:
             "last_failure": chronicle.last_failure,
             "deaths": list(chronicle.deaths),
             "events": list(chronicle.lines),
+            "durations": _durations(totals),
+            "totals": {
+                "requests": totals.requests,
+                "lost": totals.lost,
+                "accepts": totals.accepts,
+                "busy": _seconds(totals.busy),
+            },
             "faults": self.faults(),
         }
-
-    def _worker(self, worker: Worker, now: float) -> Document:
-        child = self.family.workers.get(worker.id)
-        ready = worker.ready_at
-        return {
-            "id": worker.id,
-            "slot": worker.slot,
-            "pid": worker.pid,
-            "generation": worker.generation,
-            "phase": worker.phase.value,
-            "spare": worker.spare,
-            "age": _seconds(now - worker.born),
-            "ready_for": _seconds(now - ready) if ready is not None else None,
-            "boot": _seconds(ready - worker.born) if ready is not None else None,
-            "slow": worker.slow,
-            "rss": (resident(worker.pid) or None) if worker.pid else None,
-            "pss": self._memory.share(worker.pid),
-        } | (_row(child, now) if child is not None else {})
 
     def _switchboard(self, state: State) -> Document | None:
         boards = [b for b in state.switchboards.values() if b.phase is Phase.READY]
@@ -146,20 +116,45 @@ def stage(state: State) -> str:
     return "serving" if state.all_ready_once else "starting"
 
 
-def _row(child: WorkerChild, now: float) -> Document:
-    seen = child.row.snapshot()
+def _worker(worker: Worker, seen: Snapshot, now: float) -> Document:
+    ready = worker.ready_at
     return {
+        "id": worker.id,
+        "slot": worker.slot,
+        "pid": worker.pid,
+        "generation": worker.generation,
+        "phase": worker.phase.value,
+        "spare": worker.spare,
+        "age": _seconds(now - worker.born),
+        "ready_for": _seconds(now - ready) if ready is not None else None,
+        "boot": _seconds(ready - worker.born) if ready is not None else None,
         "requests": seen.requests,
         "in_flight": seen.in_flight,
+        "websockets": seen.websockets,
+        "busy": _seconds(seen.done.busy),
+        "lag": _seconds(seen.lag),
+        "highest_lag": _seconds(seen.highest_lag),
+        "accepting": seen.accepting,
+        "accepts": seen.done.accepts,
+        "connections": seen.connections,
         "serving": _serving(seen, now),
+        "rss": seen.rss or None,
+        "pss": seen.pss or None,
+        "slow": seen.slow,
     }
 
 
-def _serving(seen: Snapshot, now: float) -> Mapping[str, Any] | None:
-    if not seen.serving:
+def _serving(seen: Snapshot, now: float) -> Document | None:
+    if not seen.method:
         return None
-    method, _, path = seen.serving.partition(" ")
-    return {"method": method, "path": path, "for": _seconds(max(0.0, now - seen.serving_since))}
+    since = _seconds(max(0.0, now - seen.serving_since))
+    return {"method": seen.method, "path": seen.path, "for": since}
+
+
+def _durations(totals: Totals) -> Document:
+    """Not cumulative: one count more than there are bounds, for what took longer than all."""
+    counts = list(totals.durations)
+    return {"bounds": list(BOUNDS), "counts": counts, "sum": _seconds(totals.seconds)}
 
 
 def _template(template: Template, now: float) -> Document:
