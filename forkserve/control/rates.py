@@ -38,6 +38,6 @@ def between(before: Status | None, now: Status) -> Mapping[int, Rate]:
 
 
 def _rate(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> Rate:
-    requests = now["requests"] - before.get("requests", 0)
-    busy = now["busy"] - before.get("busy", 0.0)
+    requests = now.get("requests", 0) - before.get("requests", 0)
+    busy = now.get("busy", 0.0) - before.get("busy", 0.0)
     return Rate(max(0.0, requests / seconds), min(1.0, max(0.0, busy / seconds)))

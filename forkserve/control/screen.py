@@ -1,7 +1,7 @@
 """What ``forkserve top`` shows: two looks at the status, as a picture that fits the terminal.
 
 Pure: no terminal, no clock. What comes from outside, such as the path of a request, reaches the
-terminal through :func:`plain` only, and never as markup.
+terminal through :func:`printable` only, and never as markup.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from forkserve.control.rates import Rate, Status, between
+from forkserve.control.table import printable
 from forkserve.memory import mebibytes
 
 Worker = Mapping[str, Any]
+"""One that has only been asked for yet has done nothing: what it would have done is not there."""
 
 LONG = 1.0
 """Seconds after which a request in flight, or ..."""
@@ -54,10 +56,13 @@ _PHASES = {
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
-def picture(now: Status, before: Status | None, width: int, height: int) -> RenderableType:
-    """The screen, ``width`` columns and at most ``height`` lines of it."""
+def picture(
+    now: Status, before: Status | None, width: int, height: int, silence: float = 0.0
+) -> RenderableType:
+    """The screen, ``width`` columns and at most ``height`` lines of it. ``silence``: seconds
+    since the master should have answered again, if they are worth telling."""
     rates = between(before, now)
-    head = [_facts(_of_the_service(now), width), _facts(_of_the_load(now, rates), width)]
+    head = [_facts(_of_the_service(now, silence), width), _facts(_of_the_load(now, rates), width)]
     if now["last_failure"] and height >= TALL:
         head.append(_failure(now["last_failure"]))
     room = height - len(head) - 1  # the titles of the columns
@@ -75,25 +80,18 @@ def picture(now: Status, before: Status | None, width: int, height: int) -> Rend
     return Group(*lines)
 
 
-def plain(text: object) -> str:
-    """``text`` as it can be shown by a terminal without telling it to do anything.
-
-    What is not printable, control characters and those that turn the direction of writing
-    among them, becomes a question mark.
-    """
-    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))
-
-
 # -- the head -------------------------------------------------------------------------------
 
 
-def _of_the_service(now: Status) -> list[Text]:
+def _of_the_service(now: Status, silence: float) -> list[Text]:
     reloads = now["reloads"]
     told = [
-        Text(plain(now["name"] or now["app"]), style="bold"),
-        Text(plain(now["state"]), style=_PHASES.get(now["state"], "")),
+        Text(printable(now["name"] or now["app"]), style="bold"),
+        Text(printable(now["state"]), style=_PHASES.get(now["state"], "")),
         Text(f"generation {now['generation']}"),
     ]
+    if silence:
+        told.insert(1, Text(f"no answer for {_time(silence)}", style="red"))
     if now["trying"] is not None:
         told.append(Text(f"trying {now['trying']}", style="cyan"))
     told.append(Text(f"up {_time(now['uptime'])}"))
@@ -102,13 +100,13 @@ def _of_the_service(now: Status) -> list[Text]:
     told.append(Text(f"reloads {reloads['done']}"))
     if reloads["failed"]:
         told.append(Text(f"failed {reloads['failed']}", style="red"))
-    told += [Text(f"pid {now['pid']}"), Text(f"forkserve {plain(now['version'])}", style="dim")]
+    told += [Text(f"pid {now['pid']}"), Text(f"forkserve {printable(now['version'])}", style="dim")]
     return told
 
 
 def _of_the_load(now: Status, rates: Mapping[int, Rate]) -> list[Text]:
     a_second = f"{sum(rate.requests for rate in rates.values()):.1f}" if rates else NOTHING
-    in_flight = sum(worker["in_flight"] for worker in now["workers"])
+    in_flight = sum(worker.get("in_flight", 0) for worker in now["workers"])
     told = [Text(f"{a_second} requests/s"), Text(f"{in_flight} in flight")]
     told += [_queue(queue) for queue in now["queues"]]
     if board := now["switchboard"]:
@@ -121,7 +119,7 @@ def _queue(queue: Mapping[str, Any]) -> Text:
     waiting = NOTHING if length is None else str(length)
     most = "" if limit is None else f" of {limit}"
     return Text(
-        f"queue {waiting}{most} at {plain(queue['bind'])}",
+        f"queue {waiting}{most} at {printable(queue['bind'])}",
         style="yellow" if length else "",
     )
 
@@ -137,7 +135,7 @@ def _facts(facts: Sequence[Text], width: int) -> Text:
 
 
 def _failure(failure: Mapping[str, Any]) -> Text:
-    told = f"last failure {_clock(failure['at'])}  {plain(failure['text'])}"
+    told = f"last failure {_clock(failure['at'])}  {printable(failure['text'])}"
     return _one_line(Text(told, style="red"))
 
 
@@ -162,13 +160,13 @@ def _columns() -> list[_Column]:
         _Column("gen", 4, 5, lambda w, _: Text(str(w["generation"]))),
         _Column("phase", 8, 0, lambda w, _: _phase(w), justify="left"),
         _Column("age", 8, 8, lambda w, _: Text(_time(w["age"]))),
-        _Column("requests", 9, 10, lambda w, _: Text(str(w["requests"]))),
+        _Column("requests", 9, 10, lambda w, _: Text(str(w.get("requests", 0)))),
         _Column("req/s", 7, 2, lambda _, r: Text(f"{r.requests:.1f}" if r else NOTHING)),
         _Column("busy", 5, 3, lambda _, r: Text(f"{r.busy:.0%}" if r else NOTHING)),
         _Column("", 8, 9, lambda _, r: _bar(r), justify="left"),
         _Column("lag", 8, 5, lambda w, _: _lag(w)),
         _Column("memory", 9, 4, lambda w, _: Text(_memory(w))),
-        _Column("flight", 6, 7, lambda w, _: Text(str(w["in_flight"] or ""))),
+        _Column("flight", 6, 7, lambda w, _: Text(str(w.get("in_flight") or ""))),
         _Column("for", 8, 1, lambda w, _: _since(w)),
     ]
 
@@ -197,14 +195,14 @@ def _most_telling(workers: Sequence[Worker], room: int) -> Sequence[Worker]:
     """All of them or, where that is too many, those that are held up longest, in their order."""
     if len(workers) <= room:
         return workers
-    first = sorted(workers, key=lambda w: -w["serving"]["for"] if w["serving"] else 0.0)
+    first = sorted(workers, key=lambda w: -(w.get("serving") or {"for": 0.0})["for"])
     chosen = {w["id"] for w in first[: max(0, room - 1)]}
     return [w for w in workers if w["id"] in chosen]
 
 
 def _phase(worker: Worker) -> Text:
     phase = "spare" if worker["spare"] and worker["phase"] == "ready" else worker["phase"]
-    return Text(plain(phase), style=_PHASES.get(phase, ""))
+    return Text(printable(phase), style=_PHASES.get(phase, ""))
 
 
 def _bar(rate: Rate | None) -> RenderableType:
@@ -212,7 +210,9 @@ def _bar(rate: Rate | None) -> RenderableType:
 
 
 def _lag(worker: Worker) -> Text:
-    return Text(_time(worker["lag"]), style="yellow" if worker["slow"] else "")
+    if (lag := worker.get("lag")) is None:
+        return Text(NOTHING)
+    return Text(_time(lag), style="yellow" if worker["slow"] else "")
 
 
 def _memory(worker: Worker) -> str:
@@ -221,15 +221,15 @@ def _memory(worker: Worker) -> str:
 
 
 def _since(worker: Worker) -> Text:
-    if not (serving := worker["serving"]):
+    if not (serving := worker.get("serving")):
         return Text()
     return Text(_time(serving["for"]), style=_urgency(serving["for"]))
 
 
 def _request(worker: Worker) -> Text:
-    if not (serving := worker["serving"]):
+    if not (serving := worker.get("serving")):
         return Text()
-    told = plain(f"{serving['method']} {serving['path']}")
+    told = printable(f"{serving['method']} {serving['path']}")
     return Text(told, style=_urgency(serving["for"]))
 
 
@@ -244,7 +244,7 @@ def _event(event: Mapping[str, Any]) -> Text:
     text = Text.assemble(
         (_clock(event["at"]), "dim"),
         " " * GAP,
-        (plain(event["text"]), _LEVELS.get(str(event["level"]).upper(), "")),
+        (printable(event["text"]), _LEVELS.get(str(event["level"]).upper(), "")),
     )
     return _one_line(text)
 
