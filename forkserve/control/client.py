@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import select
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 from forkserve.control.peer import Peer
 from forkserve.control.protocol import Lines, Message, ProtocolError, decode, encode
 
-CONNECTING = 5.0
+CONNECTING = 5
 """Seconds that a master may take to let us in: its queue may be full."""
 
 
@@ -43,7 +47,9 @@ class Client:
         """To the master that listens on ``path``, if it is one that we may believe."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(CONNECTING)
+            # Not by settimeout(), with which a full queue is an error at once (connect(2)).
+            patience = struct.pack("@ll", CONNECTING, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             sock.connect(path)
             peer = Peer.of(sock)
             if not peer.is_trusted:
@@ -84,7 +90,10 @@ class Client:
 
     def tell(self, do: str, **arguments: object) -> Iterator[Message]:
         """Each progress (``{"stage", "text"}``), and then what has come of it in the end."""
-        for answer in self._answers(do, arguments):
+        return self._told(self._answers(do, arguments))
+
+    def _told(self, answers: Iterator[Message]) -> Iterator[Message]:
+        for answer in answers:
             if "progress" in answer:
                 yield answer["progress"]
                 continue
@@ -95,22 +104,26 @@ class Client:
 
     def follow(self) -> Iterator[Message]:
         """Each event, from now on."""
-        for answer in self._answers("follow", {}):
-            if "event" not in answer:
-                raise _failure(answer)
-            yield answer["event"]
+        return map(_event, self._answers("follow", {}))
 
-    def wait_for_the_end(self) -> None:
-        """Until the master has closed the connection, which its exit does."""
-        with contextlib.suppress(ControlError):
-            while True:
-                self._receive()
+    def stop(self) -> Iterator[Message]:
+        """Like :meth:`tell`, and in the end wait until the master has exited."""
+        # Taken now: once it has gone its pid may be another's.
+        with _Process(Peer.of(self._socket).pid) as master:
+            yield from self.tell("stop")
+            with contextlib.suppress(ControlError):
+                while True:
+                    self._receive()  # until it has closed the connection
+            master.wait()
 
     def _answers(self, do: str, arguments: dict[str, object]) -> Iterator[Message]:
         id = next(self._ids)
         # Who is turned away is told why, and cannot send any more.
         with contextlib.suppress(BrokenPipeError):
             self._send(encode({"id": id, "do": do, **arguments}))
+        return self._of(id)
+
+    def _of(self, id: int) -> Iterator[Message]:
         while True:
             answer = self._receive()
             if answer.get("id") in (id, None):
@@ -137,6 +150,35 @@ class Client:
             raise ControlError(f"the connection has broken ({exc.strerror or exc})") from exc
         except ProtocolError as exc:
             raise ControlError("whoever answers is no forkserve master") from exc
+
+
+class _Process:
+    """One that is no child of ours (pidfd_open(2); elsewhere than on Linux it is not waited
+    for)."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._fd: int | None = None
+        if sys.platform == "linux" and pid is not None:
+            with contextlib.suppress(OSError):
+                self._fd = os.pidfd_open(pid)
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+    def wait(self) -> None:
+        if self._fd is not None:
+            select.select([self._fd], [], [])
+
+
+def _event(answer: Message) -> Message:
+    if "event" not in answer:
+        raise _failure(answer)
+    event: Message = answer["event"]
+    return event
 
 
 def _failure(answer: Message) -> ControlError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -138,8 +138,12 @@ def _top(client: Client, given: Mapping[str, Any]) -> None:
 
 def _watch(client: Client, do: str, **arguments: object) -> Mapping[str, Any]:
     """Have it done, and say how that goes on. Returns what has come of it."""
+    return _narrate(client.tell(do, **arguments))
+
+
+def _narrate(answers: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
     answer: Mapping[str, Any] = {}
-    for answer in client.tell(do, **arguments):
+    for answer in answers:
         if "stage" in answer:
             click.echo(printable(f"{answer['stage']}: {answer['text']}"))
     if text := answer.get("text"):
@@ -161,8 +165,7 @@ def _recycle(client: Client, given: Mapping[str, Any]) -> None:
 
 
 def _stop(client: Client, given: Mapping[str, Any]) -> None:
-    _watch(client, "stop")
-    client.wait_for_the_end()
+    _narrate(client.stop())
 
 
 def _dump(client: Client, given: Mapping[str, Any]) -> None:
