@@ -26,6 +26,7 @@ UNCLEAR = 2
 INTERRUPTED = 130
 
 _CODES = """
+
 \b
 Exit code:
   0    it is done
