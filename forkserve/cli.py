@@ -46,6 +46,7 @@ Commands to a running instance, each with a --help of its own:
   reload   load the code anew, wait     dump         the stacks of a worker
   scale    more workers, or fewer       logs-reopen  open the log files anew
   stop     stop gracefully, wait        list         which instances there are
+  top      how it goes, live
 
 \b
 Each option may also be given in the environment (FORKSERVE_WORKERS=4) and in a file

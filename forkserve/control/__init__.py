@@ -3,5 +3,7 @@
 The server's side is in the master's loop: :mod:`forkserve.master.control`.
 """
 
-COMMANDS = ("status", "reload", "scale", "recycle", "stop", "dump", "logs-reopen", "list")
+COMMANDS = (
+    *("status", "top", "reload", "scale", "recycle", "stop", "dump", "logs-reopen", "list"),
+)
 """Of ``forkserve``: see :mod:`.commands`."""

@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from forkserve.config.command_line import CONTEXT, parse
+from forkserve.config.command_line import CONTEXT, WrongArguments, parse
 from forkserve.control import COMMANDS
 from forkserve.control.client import Client, ControlError
 from forkserve.control.instances import SeveralError, choose, instances
@@ -25,6 +26,7 @@ UNCLEAR = 2
 INTERRUPTED = 130
 
 _CODES = """
+
 \b
 Exit code:
   0    it is done
@@ -45,6 +47,9 @@ class _Command:
     help: str
     do: Callable[[Client, Mapping[str, Any]], None]
     own: tuple[click.Parameter, ...] = ()
+    first: Callable[[], None] = lambda: None
+    """Before any master is asked. Raises WrongArguments if it cannot be done here."""
+
     negative: bool = False
     """An argument may begin with a minus sign."""
 
@@ -63,6 +68,7 @@ def run(name: str, args: Sequence[str]) -> int:
         return _list(args)
     command = _KNOWN[name]
     given = parse(command.built(name), f"forkserve {name}", args).params
+    command.first()
     try:
         with choose(given["control"], given["pid"]) as client:
             command.do(client, given)
@@ -116,6 +122,21 @@ def _status(client: Client, given: Mapping[str, Any]) -> None:
     click.echo(json.dumps(status, indent=2) if given["json"] else table(status))
 
 
+def _need_a_terminal() -> None:
+    if find_spec("rich") is None:
+        brings = "`pip install 'forkserve[monitor]'` brings it"
+        raise WrongArguments([f"top needs the package rich, which is missing; {brings}."])
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        instead = "`forkserve status` tells the same once, anywhere"
+        raise WrongArguments([f"top needs a terminal; {instead}."])
+
+
+def _top(client: Client, given: Mapping[str, Any]) -> None:
+    from forkserve.control import top  # needs rich, which is an extra
+
+    top.watch(client, given["interval"])
+
+
 def _watch(client: Client, do: str, **arguments: object) -> Mapping[str, Any]:
     """Have it done, and say how that goes on. Returns what has come of it."""
     return _narrate(client.tell(do, **arguments))
@@ -161,6 +182,22 @@ _KNOWN = {
         "Show how it goes: workers, what they serve, the queue, the last failure and deaths.",
         _status,
         (click.Option(["--json"], is_flag=True, help="For programs: the whole document."),),
+    ),
+    "top": _Command(
+        "Show how it goes, live, in all of the terminal: what each worker does, the queue, the "
+        "last events. q quits.",
+        _top,
+        (
+            click.Option(
+                ["--interval"],
+                type=click.FloatRange(0.1, 3600),
+                default=1.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Look again after so long.",
+            ),
+        ),
+        first=_need_a_terminal,
     ),
     "reload": _Command(
         "Load the code and the settings anew, and wait: until all workers are of the new "

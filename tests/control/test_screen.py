@@ -1,0 +1,203 @@
+"""The picture of ``forkserve top``: what is shown, in which room, and that it cannot be misused."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rich")
+
+from rich.console import Console
+
+from forkserve.control.screen import picture
+
+
+def worker(id: int, **facts: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "pid": 4000 + id,
+        "generation": 2,
+        "phase": "ready",
+        "spare": False,
+        "age": 125.0,
+        "requests": 1000,
+        "in_flight": 0,
+        "busy": 10.0,
+        "lag": 0.004,
+        "serving": None,
+        "rss": 60 << 20,
+        "pss": 31 << 20,
+        "slow": False,
+    } | facts
+
+
+def serving(path: str, seconds: float) -> dict[str, Any]:
+    return {"method": "GET", "path": path, "for": seconds}
+
+
+def event(text: str, level: str = "INFO") -> dict[str, Any]:
+    return {"at": 1_700_000_000.0, "level": level, "text": text}
+
+
+def status(**facts: Any) -> dict[str, Any]:
+    return {
+        "version": "0.1.0",
+        "pid": 4000,
+        "name": "",
+        "app": "demo_app:app",
+        "state": "serving",
+        "generation": 2,
+        "trying": None,
+        "uptime": 7500.0,
+        "workers_wanted": 2,
+        "workers_ready": 2,
+        "workers": [worker(1), worker(2)],
+        "switchboard": None,
+        "queues": [{"bind": "http://127.0.0.1:8000", "length": 0, "limit": 2048}],
+        "reloads": {"done": 1, "failed": 0},
+        "last_failure": None,
+        "events": [],
+    } | facts
+
+
+def shown(
+    now: dict[str, Any],
+    before: dict[str, Any] | None = None,
+    width: int = 120,
+    height: int = 30,
+    colours: bool = False,
+) -> list[str]:
+    console = Console(
+        file=io.StringIO(), width=width, height=height, force_terminal=colours, color_system="auto"
+    )
+    console.print(picture(now, before, width, height))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def row(lines: list[str], id: int) -> str:
+    [found] = [line.split() for line in lines if line.split()[:1] == [str(id)]]
+    return " ".join(found)
+
+
+def test_the_head_says_what_it_is_and_how_it_does() -> None:
+    board = {"pid": 9, "idle": 12, "waiting": 3}
+    lines = shown(status(workers=[worker(1, in_flight=2), worker(2)], switchboard=board))
+    assert lines[0] == (
+        "demo_app:app  serving  generation 2  up 2 h 05  2 of 2 ready  reloads 1  pid 4000  "
+        "forkserve 0.1.0"
+    )
+    assert lines[1] == (
+        "– requests/s  2 in flight  queue 0 of 2048 at http://127.0.0.1:8000  "
+        "switchboard 12 idle, 3 waiting"
+    )
+
+
+def test_a_reload_and_its_failure_are_in_the_head() -> None:
+    failure = {"at": 1_700_000_000.0, "text": "reload failed: no module", "details": "…"}
+    reloads = {"done": 1, "failed": 2}
+    lines = shown(status(state="reloading", trying=3, reloads=reloads, last_failure=failure))
+    assert "reloading  generation 2  trying 3" in lines[0]
+    assert "reloads 1  failed 2" in lines[0]
+    assert "reload failed: no module" in lines[2]
+
+
+def test_a_worker_is_a_row() -> None:
+    before = status(uptime=7498.0, workers=[worker(1, requests=800, busy=9.5)])
+    busy = worker(1, in_flight=2, serving=serving("/predict", 2.5))
+    lines = shown(status(workers=[busy, worker(2, phase="draining", pss=None)]), before, 160)
+    assert " ".join(lines[2].split()) == (
+        "worker pid gen phase age requests req/s busy lag memory flight for request"
+    )
+    told = "1 4001 2 ready 2 min 1000 100.0 25% ━━ 4 ms 31 MiB 2 2.5 s GET /predict"
+    assert row(lines, 1) == told
+    # One that has come since has done all of it since.
+    assert row(lines, 2).startswith("2 4002 2 draining 2 min 1000 500.0 100% ━")
+    assert row(lines, 2).endswith("4 ms 60 MiB")
+    assert lines[1].startswith("600.0 requests/s")
+
+
+def test_before_the_second_look_there_are_no_rates() -> None:
+    assert row(shown(status()), 1) == "1 4001 2 ready – – 4 ms 31 MiB"
+
+
+def test_a_spare_and_one_without_a_pid() -> None:
+    unborn = worker(2, phase="starting", pid=None, rss=None, pss=None)
+    for fact in ("requests", "in_flight", "busy", "lag", "serving"):
+        del unborn[fact]
+    now = status(workers=[worker(1, spare=True), unborn])
+    lines = shown(now, now | {"uptime": 7499.0, "workers": []})
+    assert row(lines, 1).startswith("1 4001 2 spare ")
+    assert row(lines, 2) == "2 – 2 starting 0.0 0% – –"
+
+
+def test_a_master_that_is_silent_is_told_first() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(picture(status(), None, 120, 30, silence=12.0))
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert told.startswith("demo_app:app  no answer for 12 s  serving  generation 2")
+
+
+def test_the_last_events_take_what_room_is_left() -> None:
+    many = status(events=[event(f"event {n}") for n in range(50)])
+    assert [line.split()[-1] for line in shown(many, height=10)[6:]] == ["46", "47", "48", "49"]
+
+
+def test_with_many_workers_those_are_shown_that_are_held_up_longest() -> None:
+    workers = [worker(n) for n in range(1, 41)]
+    workers[30] = worker(31, serving=serving("/slow", 9.0))
+    workers[10] = worker(11, serving=serving("/slower", 20.0))
+    lines = shown(status(workers=workers, events=[event("it")]), height=12)
+    assert [line.split()[0] for line in lines[3:9]] == ["1", "2", "3", "4", "11", "31"]
+    assert lines[9] == "… and 34 more"
+    assert lines[-1].endswith("  it")
+    assert len(lines) == 12
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100, 120, 200])
+@pytest.mark.parametrize("height", [5, 8, 11, 12, 13, 24, 50])
+def test_it_fits(width: int, height: int) -> None:
+    workers = [worker(n, serving=serving("/" + "long" * 90, 3.0)) for n in range(1, 10)]
+    events = [event("a very long line " * 20) for _ in range(50)]
+    full = status(workers=workers, events=events, last_failure=events[0] | {"details": ""})
+    lines = shown(full, full | {"uptime": 7499.0}, width, height)
+    assert len(lines) <= height
+    assert all(len(line) <= width for line in lines)
+
+
+def test_what_matters_less_goes_first_where_it_is_narrow() -> None:
+    widths = (120, 80, 56, 40)
+    titles = [" ".join(shown(status(), width=width)[2].split()) for width in widths]
+    assert titles == [
+        "worker pid gen phase req/s busy lag memory flight for request",
+        "worker phase req/s busy memory for request",
+        "worker phase for request",
+        "worker phase request",
+    ]
+
+
+# -- what comes from outside --------------------------------------------------------------
+
+
+def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:
+    # Clears the screen, in both ways; rich's markup; turns the direction of writing; a lone
+    # surrogate, which could not even be written.
+    evil = "\x1b[2J\x9b2J[bold red]x[/] \u202e\udc80"
+    facts: dict[str, Any] = dict.fromkeys(["version", "name", "app", "state"], evil)
+    facts["workers"] = [worker(1, phase=evil, serving=serving(evil, 1.0) | {"method": evil})]
+    facts["queues"] = [{"bind": evil, "length": 1, "limit": 1}]
+    facts["events"] = [event(evil, evil)]
+    facts["last_failure"] = {"at": 0.0, "text": evil, "details": evil}
+    lines = shown(status(**facts), width=200)
+    text = "\n".join(lines)
+    assert text.count("?[2J?2J[bold red]x[/] ??") == 8
+    assert all(character.isprintable() for line in lines for character in line)
+
+
+def test_colours_are_rich_s_own_business() -> None:
+    busy = status(workers=[worker(1, serving=serving("/", 20.0))])
+    assert any("\x1b[31m" in line for line in shown(busy, colours=True))
+    assert not any("\x1b" in line for line in shown(busy))

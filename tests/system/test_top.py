@@ -1,0 +1,214 @@
+"""``forkserve top`` in a real terminal: what is on its screen, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.system.server import APP, Server
+from tests.system.tmux import Tmux, needs_tmux
+
+pytest.importorskip("rich")
+
+Start = Callable[..., Server]
+
+SLOW = """
+import asyncio
+
+async def app(scope, receive, send):
+    while "/slow" in scope.get("path", "") and not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    await answer(scope, receive, send)
+""" + APP.replace("async def app(", "async def answer(")
+
+FORKSERVE = f"{sys.executable} -m forkserve"
+
+MARKUP = "/slow/[red]%1b[2J"
+"""rich's markup, and what would clear the screen if somebody decoded it."""
+
+
+@pytest.fixture
+def served(start: Start, folder: Path) -> Server:
+    """Two workers whose answer to /slow waits until the file "go" is there."""
+    (folder / "app.py").write_text(SLOW)
+    return start("-w", "2", "--control", "c.sock").wait_until_ready()
+
+
+@pytest.fixture
+def terminal(folder: Path) -> Iterator[Tmux]:
+    with Tmux(folder) as tmux:
+        tmux.begin()
+        yield tmux
+
+
+def watch(terminal: Tmux, *, before: str = "") -> None:
+    """Begin to look, after a word that is on the shell's screen."""
+    options = "top --control c.sock --interval 0.2"
+    terminal.type(f"echo of the shell; {before} {FORKSERVE} {options}; echo exit code $?")
+    terminal.wait_for("the screen of top", lambda: "last events" in terminal.text)
+
+
+def rows(terminal: Tmux) -> dict[int, str]:
+    """The row of each worker, by its id."""
+    found = [re.match(r" +(\d+)  .*", line) for line in terminal.lines]
+    return {int(row[1]): " ".join(row[0].split()) for row in found if row}
+
+
+def titles(terminal: Tmux) -> set[str]:
+    found = [line for line in terminal.lines if line.startswith("worker ")]
+    return set(found[0].split()) if found else set()
+
+
+def pids(terminal: Tmux) -> set[int]:
+    return {int(row.split()[1]) for row in rows(terminal).values()}
+
+
+def wait_for_exit(terminal: Tmux, code: int) -> None:
+    """Until the shell is as it was: its screen, and its keys."""
+    terminal.wait_for("the shell again", lambda: f"exit code {code}" in terminal.text)
+    assert "last events" not in terminal.text
+    assert "of the shell" in terminal.lines
+    terminal.type("stty -a")  # which the terminal has to echo
+    terminal.wait_for("its keys", lambda: "shell> stty -a" in terminal.lines)
+    terminal.wait_for("its modes", lambda: bool(re.search(r"[^-]icanon.*\secho ", flat(terminal))))
+
+
+def flat(terminal: Tmux) -> str:
+    return " ".join(terminal.text.split())
+
+
+@needs_tmux
+def test_it_shows_what_happens(served: Server, terminal: Tmux, folder: Path) -> None:
+    watch(terminal)
+    terminal.wait_for("both workers", lambda: set(rows(terminal)) == {1, 2})
+    assert pids(terminal) == served.worker_pids()
+    assert "app:app  serving  generation 1" in terminal.lines[0]
+    assert "2 of 2 ready" in terminal.lines[0]
+    assert f"http://127.0.0.1:{served.port}" in terminal.lines[1]
+
+    # A worker that is killed goes, and another comes.
+    victim = int(rows(terminal)[1].split()[1])
+    os.kill(victim, signal.SIGKILL)
+    terminal.wait_for("its replacement", lambda: " ready " in rows(terminal).get(3, ""))
+    terminal.wait_for("two", lambda: set(rows(terminal)) == {2, 3})
+    assert pids(terminal) == served.worker_pids()
+    assert f"worker 1 (pid {victim}, generation 1) was ended by SIGKILL" in terminal.text
+
+    # A request that takes long, and whose path means no good.
+    answers: list[str] = []
+    asked = threading.Thread(target=lambda: answers.append(served.get(MARKUP)), daemon=True)
+    asked.start()
+    row = re.compile(r"\d+ \d+ 1 ready .* 1 [\d.]+ m?s GET " + re.escape(MARKUP))
+    terminal.wait_for("the request", lambda: any(map(row.fullmatch, rows(terminal).values())))
+    assert "1 in flight" in terminal.lines[1]
+
+    # Whatever its size, it is whole.
+    def whole() -> bool:
+        lines = terminal.lines
+        beginnings = [" ".join(line.split()[:1]) for line in lines[:7]]
+        wanted = ["app:app", "0.0", "last", "worker", "2", "3", "last"]
+        return beginnings == wanted and "GET /slow/[red]" in "".join(lines)
+
+    terminal.resize(72, 12)
+    terminal.wait_for("a smaller one", lambda: {"phase"} == titles(terminal) & {"phase", "pid"})
+    terminal.wait_for("all of it", whole)
+    terminal.resize(170, 40)
+    terminal.wait_for("a larger one", lambda: titles(terminal) > {"age", "pid"})
+    terminal.wait_for("all of it", whole)
+
+    (folder / "go").touch()
+    terminal.wait_for("the answer", lambda: bool(answers))
+    terminal.wait_for("that it is answered", lambda: "0 in flight" in terminal.text)
+    terminal.press("q")
+    wait_for_exit(terminal, 0)
+    assert served.stop() == 0
+
+
+@needs_tmux
+def test_it_ends_with_the_master(served: Server, terminal: Tmux) -> None:
+    watch(terminal)
+    assert "\x1b[32mserving" in terminal.styled
+    assert served.stop() == 0
+    wait_for_exit(terminal, 1)
+    assert f"forkserve: the master (pid {served.pid}) has gone" in terminal.text
+
+
+@needs_tmux
+@pytest.mark.parametrize("key", ["q", "C-c"])
+def test_it_ends_while_the_master_is_silent(served: Server, terminal: Tmux, key: str) -> None:
+    watch(terminal)
+    served.signal(signal.SIGSTOP)
+    try:
+        terminal.wait_for("that it is silent", lambda: "no answer for" in terminal.lines[0])
+        terminal.press(key)
+        wait_for_exit(terminal, 0)
+    finally:
+        served.signal(signal.SIGCONT)
+    assert served.stop() == 0
+
+
+@needs_tmux
+def test_it_can_be_suspended(served: Server, terminal: Tmux) -> None:
+    terminal.type("set -m")
+    watch(terminal)
+    terminal.press("C-z")
+    terminal.wait_for("the shell", lambda: "last events" not in terminal.text)
+    assert "of the shell" in terminal.lines
+    terminal.type("fg")
+    terminal.wait_for("the screen of top again", lambda: "last events" in terminal.text)
+    terminal.press("q")
+    terminal.wait_for("the shell again", lambda: "last events" not in terminal.text)
+    assert "of the shell" in terminal.lines
+    assert served.stop() == 0
+
+
+@needs_tmux
+@pytest.mark.parametrize("variable", ["NO_COLOR=1", "TERM=dumb"])
+def test_without_colours(served: Server, terminal: Tmux, variable: str) -> None:
+    watch(terminal, before=variable)
+    assert not re.search(r"\x1b\[[\d;]*3[0-7]m", terminal.styled)
+    terminal.press("q")
+    terminal.wait_for("the end", lambda: "exit code 0" in terminal.text)
+    assert served.stop() == 0
+
+
+def top(without: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run it without a terminal, and without these libraries."""
+    code = (
+        f"import sys; sys.argv[0] = 'forkserve'; sys.modules |= {dict.fromkeys(without)}; "
+        "from forkserve.cli import main; main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, "top"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_a_terminal_it_says_what_is_there_instead() -> None:
+    done = top()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "forkserve: top needs a terminal; `forkserve status` tells the same once, anywhere.\n"
+    )
+
+
+def test_without_rich_it_says_how_to_get_it() -> None:
+    done = top(without=["rich"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "forkserve: top needs the package rich, which is missing; "
+        "`pip install 'forkserve[monitor]'` brings it.\n"
+    )
