@@ -24,6 +24,7 @@ from forkserve.config.reading import (
 from forkserve.config.settings import OPTIONS, Option
 from forkserve.config.show import as_toml
 from forkserve.config.uvicorn_options import NoUvicornError
+from forkserve.control import COMMANDS
 from forkserve.master.inheritance import Inheritance
 from forkserve.master.origin import Origin
 
@@ -33,6 +34,13 @@ WRONG = 2
 SERVE = """Serve the ASGI app APP (module:attribute) from several worker processes.
 
 `forkserve check APP` says whether an app can be served and shared, and what it takes.
+
+\b
+Commands to a running instance, each with a --help of its own:
+  status   how it goes                  recycle      replace workers, one or all
+  reload   load the code anew, wait     dump         the stacks of a worker
+  scale    more workers, or fewer       logs-reopen  open the log files anew
+  stop     stop gracefully, wait        list         which instances there are
 
 \b
 Each option may also be given in the environment (FORKSERVE_WORKERS=4) and in a file
@@ -133,8 +141,7 @@ def main() -> None:
     origin, inheritance = Origin.of_this_process(), Inheritance.take(os.environ)
     args = sys.argv[1:]
     try:
-        checks = args[:1] == ["check"]
-        code = _check(args[1:]) if checks else _serve(args, origin, inheritance)
+        code = _run(args, origin, inheritance)
     except click.exceptions.Exit as exc:  # of --help and --version
         code = exc.exit_code
     except (WrongArguments, WrongSettingsError, NoUvicornError) as exc:
@@ -144,6 +151,17 @@ def main() -> None:
             inheritance.tell(" ".join(problems))
         code = WRONG
     sys.exit(code)
+
+
+def _run(args: Sequence[str], origin: Origin, inheritance: Inheritance | None) -> int:
+    command = args[0] if args else ""
+    if command in COMMANDS:
+        from forkserve.control import commands
+
+        return commands.run(command, args[1:])
+    if command == "check":
+        return _check(args[1:])
+    return _serve(args, origin, inheritance)
 
 
 def complain(problems: Sequence[str]) -> None:

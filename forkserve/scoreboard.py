@@ -1,57 +1,72 @@
 """The shared memory that every process sees: one row for each slot.
 
-A row has one writer, its worker, and is read by the master; there are no locks.
-Numbers are aligned eight-byte stores, which a reader sees whole. The text of the
-request may be seen half written, which costs one odd log line at worst.
+Each field of a row has one writer, the slot's worker or the master, so there are no locks,
+and no system call is made for a request. Numbers are aligned eight-byte stores, which a
+reader sees whole. The text of the request may be seen half written, which costs one odd
+log line at worst.
 
 The mapping is anonymous and shared (mmap(2), MAP_SHARED | MAP_ANONYMOUS): it is
 inherited through fork, has no name that could be left behind, and pages that no
 slot uses take no memory.
+
+    one row a slot     | the master's: who holds it, memory | the worker's: counts | its request |
+    the switchboard's
+    the master's       | whether the queue is shared, what workers have done that are gone
+    two columns        | what every worker compares with its siblings: close together, since
+                       | it is looked at for each connection
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
-ROW = 256
-"""Bytes a row: the heartbeat, the open connections, whether handlers are slow, then what is
-being served."""
+from forkserve.readings import BOUNDS, Holder, Snapshot, Totals
+from forkserve.supervisor.state import Phase
 
-_BEAT = struct.Struct("d")
-_OPEN = struct.Struct("d")
-"""0.0: it does not accept; else the number of its connections and one."""
+ROW = 512
+"""Bytes a row."""
 
-_SLOW = struct.Struct("d")
-"""1.0 while the worker's handlers are slow, else 0.0."""
+_PHASES = tuple(Phase)
+_HOLDER = struct.Struct("6d")
+"""Worker id (0: nobody), generation, the phase's place in _PHASES, pid (0: not known yet),
+born, ready since (0: never)."""
 
-_COUNTS = struct.Struct("3d")
-"""Requests begun, requests answered, and since when the one that is shown is served."""
+_MEMORY_AT = _HOLDER.size
+"""Two numbers: resident bytes, and its share of them (PSS)."""
 
-BEGUN, ANSWERED, SINCE = range(3)
-"""Their places in :attr:`Row.counts`."""
+_COUNTS_AT = 64  # a cache line further: another processor writes here
+BEGUN, SINCE, BUSY, SECONDS, CLOSED, WEBSOCKETS, ACCEPTS, DURATIONS = range(8)
+"""Places in :attr:`Row.counts`. What only ever grows: requests and WebSockets begun (BEGUN),
+WebSockets ended (CLOSED), connections accepted (ACCEPTS), HTTP requests answered, by how long
+they took (from DURATIONS on, for each of BOUNDS and beyond), and how long they took together
+(SECONDS). Since when the request that is shown is served (SINCE). WebSockets open now.
+
+BUSY is the seconds in which at least one HTTP request was in flight; while one is, the time
+at which that began is taken off, which makes it negative: so one store says both."""
+
+_COUNTS = struct.Struct(f"{DURATIONS + len(BOUNDS) + 1}d")
+
+_LOOP = struct.Struct("4d")
+_LOOP_AT = _COUNTS_AT + _COUNTS.size
+"""When the loop beat last, when it is to beat again (0: it is not), how late it was, and how
+late at most."""
 
 _LABEL = struct.Struct("16p192p")
-"""Its method and path."""
+_LABEL_AT = _LOOP_AT + _LOOP.size
+"""The method and path of the request that is shown."""
 
-_OPEN_AT = _BEAT.size
-_SLOW_AT = _OPEN_AT + _OPEN.size
-_COUNTS_AT = _SLOW_AT + _SLOW.size
-_LABEL_AT = _COUNTS_AT + _COUNTS.size
+_COLUMNS = 2
+_OPEN, _SLOW = range(_COLUMNS)
+"""0.0: it does not accept; else the number of its connections and one. And: 1.0 while the
+worker's handlers are slow, else 0.0."""
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a row said. Times are ``time.monotonic()`` seconds, 0.0 for never."""
-
-    beat: float
-    requests: int
-    in_flight: int
-    serving: str
-    """Method and path of the newest request not yet answered, or empty."""
-    serving_since: float
+_SHARED = 0
+_GONE = struct.Struct(f"{5 + len(BOUNDS) + 1}d")
+_GONE_AT = 8
+"""In the master's row: whether the queue is shared, and the Totals of those that are gone."""
 
 
 class Scoreboard:
@@ -59,71 +74,118 @@ class Scoreboard:
 
     def __init__(self, slots: int) -> None:
         # The last two rows are the switchboard's and the master's.
-        self._memory = mmap.mmap(-1, (slots + 2) * ROW)
+        self._columns_at = (slots + 2) * ROW
+        self._memory = mmap.mmap(-1, self._columns_at + _COLUMNS * slots * 8)
         self.slots = slots
 
     def row(self, slot: int) -> Row:
         """The row of ``slot``; its numbers stay valid across a fork."""
-        everybody = memoryview(self._memory)[: self.slots * ROW]
-        numbers = everybody.cast("d")
-        open_of_each = numbers[_OPEN_AT // 8 :: ROW // 8]
-        slow_of_each = numbers[_SLOW_AT // 8 :: ROW // 8]
-        this = everybody[slot * ROW : (slot + 1) * ROW]
-        return Row(this, open_of_each, slow_of_each, self._of_the_master())
+        this = memoryview(self._memory)[slot * ROW : (slot + 1) * ROW]
+        return Row(slot, this, self._column(_OPEN), self._column(_SLOW), self._beyond(1))
 
     def switchboard(self) -> SwitchboardRow:
         """The row of the switchboard."""
-        return SwitchboardRow(self._beyond(0))
+        return SwitchboardRow(self._beyond(0).cast("d"))
 
     def share_the_queue(self, shared: bool) -> None:
         """Whether another master's workers accept from the same listen queue (in an upgrade)."""
-        self._of_the_master()[0] = float(shared)
+        self._beyond(1).cast("d")[_SHARED] = float(shared)
 
-    def _of_the_master(self) -> memoryview[float]:
-        return self._beyond(1)
+    def of_the_gone(self) -> Totals:
+        """What those workers have done that have died since the start."""
+        return _totals_of_the_gone(self._beyond(1))
 
-    def _beyond(self, number: int) -> memoryview[float]:
+    def _beyond(self, number: int) -> memoryview:
         """A row behind those of the slots."""
         at = (self.slots + number) * ROW
-        return memoryview(self._memory)[at : at + ROW].cast("d")
+        return memoryview(self._memory)[at : at + ROW]
+
+    def _column(self, number: int) -> memoryview[float]:
+        at = self._columns_at + number * self.slots * 8
+        return memoryview(self._memory)[at : at + self.slots * 8].cast("d")
 
 
 class Row:
-    """One slot. A worker writes it, the master reads it."""
+    """One slot. Its worker and the master write it, each their own, and the master reads it."""
 
     def __init__(
         self,
+        slot: int,
         view: memoryview,
         open_of_each: memoryview[float],
         slow_of_each: memoryview[float],
-        of_the_master: memoryview[float],
+        of_the_master: memoryview,
     ) -> None:
+        self._slot = slot
         self._view = view
         # As attributes, and not as methods: each request passes here.
-        self.counts = view[_COUNTS_AT:_LABEL_AT].cast("d")
-        """Three numbers, at BEGUN, ANSWERED and SINCE: requests begun, requests answered,
-        and since when the one that is shown is being served (``time.monotonic()``)."""
+        self.counts = view[_COUNTS_AT:_LOOP_AT].cast("d")
+        """The numbers whose places are BEGUN and so on."""
         self.label = partial(_LABEL.pack_into, view, _LABEL_AT)
         """``label(method, path)``: show this request; what is too long is cut."""
+        self._memory = view[_MEMORY_AT:_COUNTS_AT].cast("d")
         self._open_of_each = open_of_each
         self._slow_of_each = slow_of_each
         self._of_the_master = of_the_master
 
-    def clear(self) -> None:
-        """Forget the former holder of the slot (done by the master, before a fork)."""
-        self._view[:] = bytes(ROW)
+    # -- the master's -----------------------------------------------------------------
 
-    def beat(self, now: float) -> None:
-        """The event loop turned at ``now`` (``time.monotonic()``)."""
-        _BEAT.pack_into(self._view, 0, now)
+    def clear(self) -> None:
+        """Forget the former holder of the slot, but not what it has done (done by the master,
+        when it is gone and before another is made)."""
+        gone = _totals_of_the_gone(self._of_the_master) + self._totals(monotonic(), gone=True)
+        numbers = (gone.requests, gone.lost, gone.accepts, gone.busy, gone.seconds)
+        _GONE.pack_into(self._of_the_master, _GONE_AT, *numbers, *gone.durations)
+        self._view[:] = bytes(ROW)
+        self._open_of_each[self._slot] = self._slow_of_each[self._slot] = 0.0
+
+    def assign(self, holder: Holder) -> None:
+        """This is who holds the slot, and how it stands."""
+        _HOLDER.pack_into(
+            self._view,
+            0,
+            holder.worker_id,
+            holder.generation,
+            _PHASES.index(holder.phase),
+            holder.pid or 0,
+            holder.born,
+            holder.ready_since or 0.0,
+        )
+
+    def weigh(self, resident: int) -> None:
+        """So many bytes of memory the worker has."""
+        self._memory[0] = resident
+
+    def share_out(self, share: int) -> None:
+        """... and this is its share of it (PSS)."""
+        self._memory[1] = share
+
+    # -- the worker's -----------------------------------------------------------------
+
+    def beat(
+        self, now: float, due: float = 0.0, lag: float = 0.0, highest_lag: float = 0.0
+    ) -> None:
+        """The event loop turned at ``now`` (``time.monotonic()``), ``lag`` seconds late, and
+        will again when it is ``due``; 0.0: that is not known."""
+        _LOOP.pack_into(self._view, _LOOP_AT, now, due, lag, highest_lag)
+
+    def accepted(self, connections: int) -> None:
+        """So many more were accepted."""
+        self.counts[ACCEPTS] += connections
 
     def hold(self, connections: int) -> None:
         """The worker accepts, and has so many connections."""
-        _OPEN.pack_into(self._view, _OPEN_AT, connections + 1)
+        self._open_of_each[self._slot] = connections + 1.0
 
     def hold_no_more(self) -> None:
         """The worker does not accept any longer."""
-        _OPEN.pack_into(self._view, _OPEN_AT, 0)
+        self._open_of_each[self._slot] = 0.0
+
+    def slow(self, slow: bool) -> None:
+        """Whether the handlers of this worker are slow."""
+        self._slow_of_each[self._slot] = float(slow)
+
+    # -- read by everybody ------------------------------------------------------------
 
     def fewest_held(self) -> int:
         """The connections of that worker which accepts and has the fewest."""
@@ -133,34 +195,82 @@ class Row:
         """Whether at most one worker accepts."""
         return len(list(filter(None, self._open_of_each.tolist()))) <= 1
 
-    def slow(self, slow: bool) -> None:
-        """Whether the handlers of this worker are slow."""
-        _SLOW.pack_into(self._view, _SLOW_AT, float(slow))
-
     def any_slow(self) -> bool:
-        """Whether those of any worker are."""
+        """Whether the handlers of any worker are slow."""
         return any(self._slow_of_each.tolist())
 
     def queue_is_shared(self) -> bool:
         """Whether somebody goes on accepting when all workers of this master have gone."""
-        return self._of_the_master[0] == 1.0
+        return self._of_the_master.cast("d")[_SHARED] == 1.0
 
     def last_beat(self) -> float:
-        beat: float = _BEAT.unpack_from(self._view, 0)[0]
+        beat: float = _LOOP.unpack_from(self._view, _LOOP_AT)[0]
         return beat
 
-    def snapshot(self) -> Snapshot:
-        begun, answered, since = _COUNTS.unpack_from(self._view, _COUNTS_AT)
-        method, path = _LABEL.unpack_from(self._view, _LABEL_AT)
-        in_flight = begun - answered
-        label = f"{method.decode('latin-1')} {path.decode('latin-1')}" if in_flight else ""
+    def snapshot(self, now: float | None = None) -> Snapshot:
+        """``now``: ``time.monotonic()``, if it is known already."""
+        now = monotonic() if now is None else now
+        counts = _COUNTS.unpack_from(self._view, _COUNTS_AT)
+        in_flight = _in_flight(counts)
+        method, path = _LABEL.unpack_from(self._view, _LABEL_AT) if in_flight else (b"", b"")
+        beat, due, lag, highest_lag = _LOOP.unpack_from(self._view, _LOOP_AT)
+        overdue = now - due if due else 0.0
+        held = int(self._open_of_each[self._slot])
         return Snapshot(
-            beat=self.last_beat(),
-            requests=int(answered),
-            in_flight=int(in_flight),
-            serving="".join(c if c.isprintable() else "?" for c in label),
-            serving_since=since if in_flight else 0.0,
+            holder=self._holder(),
+            beat=beat,
+            in_flight=in_flight,
+            websockets=int(counts[WEBSOCKETS]),
+            method=_printable(method),
+            path=_printable(path),
+            serving_since=counts[SINCE] if in_flight else 0.0,
+            lag=max(lag, overdue),
+            highest_lag=max(highest_lag, overdue),
+            accepting=held > 0,
+            connections=max(0, held - 1),
+            slow=self._slow_of_each[self._slot] == 1.0,
+            done=self._totals(now),
+            rss=int(self._memory[0]),
+            pss=int(self._memory[1]),
         )
+
+    def _holder(self) -> Holder | None:
+        number, generation, phase, pid, born, ready = _HOLDER.unpack_from(self._view, 0)
+        if not number:
+            return None
+        return Holder(
+            int(number), int(generation), _PHASES[int(phase)], int(pid) or None, born, ready or None
+        )
+
+    def _totals(self, now: float, gone: bool = False) -> Totals:
+        """``gone``: what is in flight will not be answered any more."""
+        counts = _COUNTS.unpack_from(self._view, _COUNTS_AT)
+        busy = counts[BUSY]
+        return Totals(
+            requests=_answered(counts),
+            lost=_in_flight(counts) if gone else 0,
+            accepts=int(counts[ACCEPTS]),
+            busy=busy if busy >= 0.0 else max(0.0, now + busy),
+            durations=tuple(map(int, counts[DURATIONS:])),
+            seconds=counts[SECONDS],
+        )
+
+
+def _answered(counts: tuple[float, ...]) -> int:
+    return int(sum(counts[DURATIONS:]) + counts[CLOSED])
+
+
+def _in_flight(counts: tuple[float, ...]) -> int:
+    return max(0, int(counts[BEGUN]) - _answered(counts))  # it goes on while we read
+
+
+def _printable(text: bytes) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text.decode("latin-1"))
+
+
+def _totals_of_the_gone(of_the_master: memoryview) -> Totals:
+    requests, lost, accepts, busy, seconds, *durations = _GONE.unpack_from(of_the_master, _GONE_AT)
+    return Totals(int(requests), int(lost), int(accepts), busy, tuple(map(int, durations)), seconds)
 
 
 class SwitchboardRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 EVERY_INTERFACE = "0.0.0.0"
@@ -38,6 +38,9 @@ class UnixBind:
     path: str
     """Relative ones count from the directory in which the master was started. With an ``@``
     in front it is an abstract name, which has no file (Linux only)."""
+
+    option: str = field(default="--bind", compare=False)
+    """Where the user says which."""
 
     @property
     def abstract(self) -> bool:

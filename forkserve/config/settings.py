@@ -538,6 +538,17 @@ class Settings:
         group=Group.PEOPLE,
         help="Show this in the process titles (needs the package setproctitle).",
     )
+    control: str | None = setting(
+        None,
+        "--control",
+        kind=text("PATH|off"),
+        group=Group.PEOPLE,
+        fixed=True,
+        help="Where the control socket is, by which `forkserve status` and its like reach the "
+        "master; off: nowhere. Only this user and root may use it.",
+        otherwise="in $XDG_RUNTIME_DIR/forkserve, beside the pidfile, in /run/forkserve for root, "
+        "or in a directory of its own for temporary files: the first that there is",
+    )
     reload: bool = setting(
         False,
         "--reload",

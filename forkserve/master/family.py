@@ -34,12 +34,24 @@ class Child:
     condemned: bool = field(default=False, kw_only=True)
     """We have sent it SIGKILL."""
 
-    def stack(self) -> str:
-        """What its fault handler has written so far."""
+    def stack(self, since: int = 0) -> str:
+        """What its fault handler has written, from its byte ``since`` on."""
         with contextlib.suppress(OSError):
-            text = os.pread(self.last_words, LONGEST_STACK, 0).decode("utf-8", "replace")
+            text = os.pread(self.last_words, LONGEST_STACK, since).decode("utf-8", "replace")
             return _without_machinery(text)
         return ""
+
+    def words(self) -> int:
+        """Bytes that its fault handler has written."""
+        with contextlib.suppress(OSError):
+            return os.fstat(self.last_words).st_size
+        return 0
+
+    def forget_words(self) -> None:
+        """They were not its last ones. Who writes has the same offset (fork(2))."""
+        with contextlib.suppress(OSError):
+            os.lseek(self.last_words, 0, os.SEEK_SET)
+            os.ftruncate(self.last_words, 0)
 
     def close(self) -> None:
         self.channel.close()

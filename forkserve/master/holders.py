@@ -31,15 +31,15 @@ def holder_of_unix(address: str) -> int | None:
     return _lowest_pid(_unix_inodes(address))
 
 
-def already_in_use(shown: str, pid: int | None) -> str:
-    """A sentence for the user. ``pid``: who holds what he calls ``shown``."""
+def already_in_use(shown: str, pid: int | None, option: str = "--bind") -> str:
+    """A sentence for the user. ``pid``: who holds what he calls ``shown``, by ``option``."""
     taken = f"{shown} is already in use by"
     if pid is None:
-        return f"{taken} another process; stop it or choose another address with --bind"
+        return f"{taken} another process; stop it or choose another address with {option}"
     holder = _introduce(pid)
     if pid == os.getpid():
-        return f"{taken} {holder}, this process itself; give each address only once with --bind"
-    return f"{taken} {holder}; stop it or choose another address with --bind"
+        return f"{taken} {holder}, this process itself; give each address only once with {option}"
+    return f"{taken} {holder}; stop it or choose another address with {option}"
 
 
 def _introduce(pid: int) -> str:

@@ -21,7 +21,7 @@ from forkserve.master import signals
 from forkserve.master.kernel import process_state
 from forkserve.master.persons import Person, Persons
 from forkserve.memory import mebibytes
-from forkserve.scoreboard import Snapshot
+from forkserve.readings import Snapshot
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.events import BootFailure, Exit

@@ -44,10 +44,13 @@ from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
 from forkserve.hooks.views import Worker
 from forkserve.logs.files import LogFiles
-from forkserve.master import logbook
+from forkserve.master import hooks, logbook
 from forkserve.master.capacity import Room
 from forkserve.master.cgroups import Cgroups
 from forkserve.master.children import Nursery, drain_signal
+from forkserve.master.chronicle import Chronicle
+from forkserve.master.control import Control, Means
+from forkserve.master.door import Door
 from forkserve.master.family import (
     Child,
     Family,
@@ -58,7 +61,7 @@ from forkserve.master.family import (
     TemplateChild,
     WorkerChild,
 )
-from forkserve.master.hooks import HookCalls, Means
+from forkserve.master.hooks import HookCalls
 from forkserve.master.inheritance import Inheritance
 from forkserve.master.keeper import Means as KeepersMeans
 from forkserve.master.keeper import MonitorKeeper
@@ -74,7 +77,9 @@ from forkserve.master.reloads import Reloads
 from forkserve.master.reporter import Reporter
 from forkserve.master.rereading import Reread
 from forkserve.master.rotation import Rotation
+from forkserve.master.rows import Rows
 from forkserve.master.signals import SignalQueue, Terminal
+from forkserve.master.status import Status
 from forkserve.master.succession import Succession
 from forkserve.place import Place
 from forkserve.scoreboard import Scoreboard
@@ -103,6 +108,7 @@ class Surroundings:
     cgroups: Cgroups
     place: Place
     origin: Origin
+    door: Door
     inheritance: Inheritance | None = None
     pidfile: PidFile | None = None
     monitor: Listener | None = None
@@ -131,6 +137,7 @@ class Master:
         self._supervisor = Supervisor(policy)
         self._rows = policy.slots
         self._scoreboard = Scoreboard(self._rows)
+        self._entries = Rows(self._scoreboard)
         # Made once and kept: what is in the queues survives whoever dies.
         self._exchange: Exchange | None = None
         inbox = found.inheritance.inbox if found.inheritance else None
@@ -148,7 +155,7 @@ class Master:
             found.place,
         )
         self._family = Family()
-        means = Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
+        means = hooks.Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
         self._hooks = HookCalls(self._settings_in_force, means)
         self._rotation = Rotation(found.log_files)
         self._oom = OomEvidence(found.cgroups)
@@ -159,6 +166,7 @@ class Master:
         self._terminal = Terminal()
         self._persons = Persons(self._family, self._exchange.row if self._exchange else None)
         self._logbook = Logbook(self._persons, [ln.url for ln in listeners], settings.app)
+        self._chronicle = Chronicle(logbook.log)
         self._reporter = Reporter(ServiceManager(os.environ), lambda: self._supervisor.policy)
         lent = [*listeners, found.monitor] if found.monitor else listeners
         self._succession = Succession(
@@ -173,6 +181,20 @@ class Master:
                 lambda: not self._succession.is_lent,
             ),
         )
+        self._control = Control(
+            found.door,
+            self._selector,
+            Means(
+                self._handle,
+                self._reload_asked,
+                self._reopen_logs,
+                self._supervisor.state,
+                self._family,
+                kernel,
+            ),
+            self._status().document,
+        )
+        self._chronicle.heard = self._control.hear_line
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
         self.faults = 0
@@ -187,6 +209,8 @@ class Master:
         self._logbook.opening(self._supervisor.policy.workers, predecessor)
         for level, remark in (self._found.place.remark(), *self._found.remarks):
             logbook.log.log(level, "%s", remark)
+        if predecessor is None:
+            self._control.open()
         if self._settings.reload:
             self._reloads.watch(self._settings, self._reload_asked)
         if self._may_start():
@@ -224,6 +248,7 @@ class Master:
             self._hooks.next_deadline(),
             self._keeper.next_deadline(),
             self._reporter.due(),
+            self._control.due(),
         )
         wait = min(max(0.0, due - monotonic()), LONGEST_WAIT)
         try:
@@ -237,6 +262,7 @@ class Master:
             self._hooks.alarm(monotonic())
             self._keeper.alarm(monotonic())
             self._reporter.turn(monotonic())
+            self._control.turn(monotonic())
         except Exception:
             # A bug of ours. It is loud, but it does not take healthy workers down.
             self.faults += 1
@@ -252,7 +278,9 @@ class Master:
         while self._events:
             for action in self._supervisor.handle(self._events.popleft()):
                 self._perform(action)
+        self._entries.follow(self._supervisor.state)
         self._reporter.follow(event, self._supervisor.state)
+        self._control.follow(event, self._supervisor.state)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -281,9 +309,23 @@ class Master:
             case signal.SIGTTOU:
                 self._handle(on.ScaleRequested(now, -1))
             case signal.SIGUSR1:
-                self._rotation.reopen(self._family.who_log())
+                self._reopen_logs("SIGUSR1")
             case signal.SIGCONT:
                 self._handle(on.Resumed(now))
+
+    def _reopen_logs(self, because: str) -> bool:
+        return self._rotation.reopen(self._family.who_log(), because)
+
+    def _status(self) -> Status:
+        return Status(
+            self._settings_in_force,
+            self._supervisor,
+            self._entries,
+            self._listeners,
+            self._chronicle,
+            self._exchange.row if self._exchange else None,
+            lambda: self.faults,
+        )
 
     # -- a reload ---------------------------------------------------------------------
 
@@ -613,6 +655,7 @@ class Master:
         child, control = self._nursery.fork_monitor(self._found.monitor)
         self._family.monitors[child.id] = child
         self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+        self._control.adopt(control)
         return child
 
     def _signal_monitor(self, child: MonitorChild, number: int) -> None:
@@ -642,6 +685,7 @@ class Master:
 
     @_perform.register
     def _hand_over(self, action: do.HandOver) -> None:
+        self._control.give_up()  # before the new master makes its own
         self._succession.hand_over(self._family.masters[action.successor_id])
         self._keeper.leave(monotonic())
 
@@ -730,11 +774,15 @@ class Master:
 
     @_perform.register
     def _tell(self, action: do.Note) -> None:
-        self._logbook.tell(action)
+        state = self._supervisor.state
+        with self._chronicle.of(action, state):
+            self._logbook.tell(action)
+        self._control.tell(action, self._chronicle.said, state)
         self._hooks.hear(action)
         self._reporter.tell(action)
 
     def _close(self) -> None:
+        self._control.close()
         self._reloads.close()
         self._selector.close()
         self._signals.close()

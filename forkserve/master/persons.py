@@ -13,7 +13,8 @@ from forkserve.master.family import (
     SwitchboardChild,
     WorkerChild,
 )
-from forkserve.scoreboard import Snapshot, SwitchboardRow
+from forkserve.readings import Snapshot
+from forkserve.scoreboard import SwitchboardRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,24 +19,30 @@ class Rotation:
         self._behind: dict[int, int] = {}
         """How many files a child has not taken over yet, by the id of its object."""
 
-    def reopen(self, children: Sequence[Child]) -> None:
-        """A file that cannot be opened stays as it is, and so do all who write to it."""
+    def reopen(self, children: Sequence[Child], because: str = "SIGUSR1") -> bool:
+        """A file that cannot be opened stays as it is, and so do all who write to it.
+
+        ``because`` says who asked. Returns whether all that there are have been opened.
+        """
         if not self._files:
-            log.info("SIGUSR1: the log goes to no file, so there is none to open anew")
-            return
-        opened = [file.path for file in self._files if self._reopen(file, children)]
+            log.info("%s: the log goes to no file, so there is none to open anew", because)
+            return True
+        opened = [file.path for file in self._files if self._reopen(file, children, because)]
         if opened:
             number = sum(1 for child in children if id(child) in self._behind)
             also = f"; {number} more {'process is' if number == 1 else 'processes are'} told"
-            log.info("SIGUSR1: %s opened anew%s", " and ".join(opened), also if number else "")
+            files = " and ".join(opened)
+            log.info("%s: %s opened anew%s", because, files, also if number else "")
+        return len(opened) == len(self._files)
 
-    def _reopen(self, file: LogFile, children: Sequence[Child]) -> bool:
+    def _reopen(self, file: LogFile, children: Sequence[Child], because: str) -> bool:
         try:
             new = open_log(file.path)
         except OSError as exc:
             log.error(
-                "SIGUSR1: %s cannot be opened anew (%s); its lines go on into the file that is "
-                "open, until another SIGUSR1",
+                "%s: %s cannot be opened anew (%s); its lines go on into the file that is "
+                "open, until it is tried again",
+                because,
                 file.path,
                 exc.strerror,
             )

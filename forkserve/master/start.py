@@ -19,6 +19,7 @@ from forkserve.logs.files import LogFiles, make_sure_of_standard_streams
 from forkserve.master import logbook
 from forkserve.master.capacity import Cpus
 from forkserve.master.cgroups import Cgroups
+from forkserve.master.door import Door
 from forkserve.master.inheritance import Inheritance
 from forkserve.master.kernel import Posix
 from forkserve.master.listeners import listen
@@ -105,6 +106,8 @@ def _prepare(
         raise RefusalError(2, str(exc)) from exc
     if pidfile is not None:
         opened.callback(pidfile.remove)
+    door = Door(settings.control, settings.pid)
+    opened.callback(door.close)
     policy = partial(policy_of, can_adopt=can_adopt, cgroups=cgroups)
     found = Surroundings(
         listeners,
@@ -113,6 +116,7 @@ def _prepare(
         cgroups,
         place,
         origin,
+        door,
         inheritance,
         pidfile,
         monitor,

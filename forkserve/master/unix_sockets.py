@@ -95,14 +95,17 @@ def listen_on_name(bind: UnixBind, backlog: int) -> socket.socket:
 
 
 def listen_on_path(
-    bind: UnixBind, backlog: int, mode: int, owner: Owner | None
+    bind: UnixBind, backlog: int, mode: int, owner: Owner | None, *, at_once: bool = False
 ) -> tuple[socket.socket, SocketFile]:
-    """Listen on a path, in place of a stale socket if there is one. Raises BindError."""
+    """Listen on a path, in place of a stale socket if there is one. Raises BindError.
+
+    ``at_once``: wait for nobody who is in the way.
+    """
     path = os.path.abspath(bind.path)
     _check_length(bind, path)
     try:
-        with _locked(bind, os.path.dirname(path)):
-            _make_room(bind, path)
+        with _locked(bind, os.path.dirname(path), 0.0 if at_once else LONGEST_LOCK):
+            _make_room(bind, path, 0.0 if at_once else LAST_WORKERS)
             return _made(path, backlog, mode, owner)
     except OSError as exc:
         raise BindError(_sentence(bind, exc)) from exc
@@ -166,18 +169,18 @@ def _change_owner(path: str, uid: int, gid: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(bind: UnixBind, directory: str) -> Iterator[None]:
+def _locked(bind: UnixBind, directory: str, patience: float) -> Iterator[None]:
     """No other master looks at, or makes, a socket in ``directory`` meanwhile."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(fd, bind, directory)
+        _lock(fd, bind, directory, patience)
         yield
     finally:
         os.close(fd)
 
 
-def _lock(fd: int, bind: UnixBind, directory: str) -> None:
-    give_up = monotonic() + LONGEST_LOCK
+def _lock(fd: int, bind: UnixBind, directory: str, patience: float) -> None:
+    give_up = monotonic() + patience
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,12 +189,12 @@ def _lock(fd: int, bind: UnixBind, directory: str) -> None:
             if monotonic() > give_up:
                 raise BindError(
                     f"{bind} cannot be made: another process keeps {directory} locked "
-                    "(flock(2)); see `lslocks`, or choose another path with --bind"
+                    f"(flock(2)); see `lslocks`, or choose another path with {bind.option}"
                 ) from None
         time.sleep(AGAIN)
 
 
-def _make_room(bind: UnixBind, path: str) -> None:
+def _make_room(bind: UnixBind, path: str, patience: float) -> None:
     """See to it that there is nothing at ``path``. Raises BindError, OSError."""
     try:
         found = os.lstat(path)
@@ -200,9 +203,9 @@ def _make_room(bind: UnixBind, path: str) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         raise BindError(
             f"{bind} cannot be made: {path} is there already and no socket, so it is left "
-            "alone; remove it or choose another path with --bind"
+            f"alone; remove it or choose another path with {bind.option}"
         )
-    give_up = monotonic() + LAST_WORKERS
+    give_up = monotonic() + patience
     while _is_living(path):
         if monotonic() > give_up:
             raise _in_use(bind, path)
@@ -233,12 +236,12 @@ def _check_length(bind: UnixBind, path: str) -> None:
     if length > LONGEST_PATH:
         raise BindError(
             f"{bind} cannot be made: {path} is {length} bytes long, and a Unix socket's path has "
-            f"at most {LONGEST_PATH} (unix(7)); choose a shorter one with --bind"
+            f"at most {LONGEST_PATH} (unix(7)); choose a shorter one with {bind.option}"
         )
 
 
 def _in_use(bind: UnixBind, address: str) -> BindError:
-    return BindError(already_in_use(str(bind), holder_of_unix(address)))
+    return BindError(already_in_use(str(bind), holder_of_unix(address), bind.option))
 
 
 def _sentence(bind: UnixBind, exc: OSError) -> str:
@@ -249,4 +252,4 @@ def _sentence(bind: UnixBind, exc: OSError) -> str:
         why = f"this user lacks permission in {directory}; change that or choose"
     else:
         why = f"{exc.strerror}; choose"
-    return f"{bind} cannot be made: {why} another path with --bind"
+    return f"{bind} cannot be made: {why} another path with {bind.option}"

@@ -80,6 +80,9 @@ class Feed:
         control.setblocking(False)
         return cls(*await asyncio.open_unix_connection(sock=control, limit=LONGEST_LINE))
 
+    def close(self) -> None:
+        self._writer.close()
+
     # -- for those who look -----------------------------------------------------------
 
     async def status(self) -> Status:
@@ -111,6 +114,12 @@ class Feed:
         """Look every second, and as soon as something has happened. Never returns."""
         self._say(next(self._numbers), "follow")
         listening = asyncio.ensure_future(self._listen())
+        try:
+            await self._look_again_and_again(listening)
+        finally:
+            listening.cancel()
+
+    async def _look_again_and_again(self, listening: asyncio.Task[None]) -> None:
         while not listening.done():
             try:
                 await self.status()

@@ -120,7 +120,14 @@ class Supervisor(Verdicts):
 
     @_observe.register
     def _scale(self, event: on.ScaleRequested) -> None:
-        state, target = self.state, self.state.target + event.by
+        self._aim(self.state.target + event.by)
+
+    @_observe.register
+    def _scale_to(self, event: on.TargetRequested) -> None:
+        self._aim(event.workers)
+
+    def _aim(self, target: int) -> None:
+        state = self.state
         if state.stopping:
             self._out.append(do.Ignored("scale", self._why_too_late()))
         elif not 1 <= target <= self.policy.most_workers:
@@ -128,6 +135,20 @@ class Supervisor(Verdicts):
         else:
             self._out.append(do.Scaled(target, before=state.target))
             state.target = target
+
+    @_observe.register
+    def _recycle(self, event: on.RecycleRequested) -> None:
+        state, wanted = self.state, event.worker_id
+        workers = [w for w in state.workers.values() if wanted in (None, w.id)]
+        ready = [w for w in workers if w.phase is Phase.READY]
+        if state.stopping:
+            self._out.append(do.Ignored("recycle", self._why_too_late()))
+        elif wanted is not None and not ready:
+            why = f"it is {workers[0].phase.value}" if workers else f"there is no worker {wanted}"
+            self._out.append(do.Ignored("recycle", why))
+        for worker in [w for w in ready if not (w.spent or state.stopping)]:
+            worker.spent = "it was asked for"
+            self._out.append(do.WorkerWorn(worker.id, worker.spent))
 
     @_observe.register
     def _terminate(self, event: on.TerminateRequested) -> None:

@@ -63,6 +63,21 @@ class ScaleRequested(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TargetRequested(Event):
+    """So many workers, however many are wanted now."""
+
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecycleRequested(Event):
+    """Replace this worker, or all that there are, by others of the same generation."""
+
+    worker_id: int | None = None
+    """None: all."""
+
+
+@dataclass(frozen=True, slots=True)
 class TerminateRequested(Event):
     """Stop gracefully (SIGTERM); ``because`` names who asked, for the log."""
 

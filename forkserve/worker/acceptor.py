@@ -51,12 +51,15 @@ class Acceptor:
         context: ssl.SSLContext | None = None,
         handshake_timeout: float | None = None,
         limited: bool = False,
+        on_accepted: Callable[[int], None] = lambda connections: None,
     ) -> None:
+        """``on_accepted`` is told how many new clients' connections were taken at a time."""
         self._loop = asyncio.get_running_loop()
         self._listeners = listeners
         self._make_protocol = make_protocol
         self._heads = heads
         self._turn = turn
+        self._on_accepted = on_accepted
         self._context = context
         # None leaves it to the loop's own limit. Without a context none may be given.
         self._handshake_timeout = handshake_timeout or None if context else None
@@ -168,17 +171,22 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket, at_most: int) -> int:
         """Accept what waits, ``at_most`` so many; how many it were."""
-        for count in range(at_most):
+        taken = new = 0
+        while taken < at_most:
             try:
-                connection, _ = listener.accept()
+                connection, peer = listener.accept()
             except (BlockingIOError, InterruptedError):
-                return count
+                break
             except OSError as exc:
                 if exc.errno in EXHAUSTED:
                     self._wait_for_descriptors(exc)
-                return count  # or it has failed already: accept(2), "Error handling"
+                break  # or it has failed already: accept(2), "Error handling"
             self._take(connection)
-        return at_most
+            taken += 1
+            new += peer is not None  # else the switchboard has had it
+        if new:
+            self._on_accepted(new)
+        return taken
 
     def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)

@@ -33,6 +33,7 @@ from forkserve.scoreboard import Row
 from forkserve.switchboard.queues import Exchange
 from forkserve.worker import access, asking, lifeline
 from forkserve.worker.acceptor import Acceptor
+from forkserve.worker.beats import Beats
 from forkserve.worker.heads import Heads, can_be_read, guarded, opened
 from forkserve.worker.keep_alive import FINEST, Timers
 from forkserve.worker.limit import Limit
@@ -213,6 +214,7 @@ class WorkerServer(uvicorn.Server):
             self.config.ssl,
             settings.header_timeout,
             limited=self._limit is not None,
+            on_accepted=self._job.row.accepted,
         )
         self._connections.accepting = True
         self._job.row.hold(0)
@@ -254,10 +256,11 @@ class WorkerServer(uvicorn.Server):
         return self._timers.deadline(connection, keep_alive, now)
 
     async def main_loop(self) -> None:
+        beats = Beats(self._job.row, self._beat_every)
         # Tick 0 is the one at which uvicorn renews the Date header.
         while not await self.on_tick(0):
             now = monotonic()
-            self._job.row.beat(now)
+            beats.turned(now)
             self._close_the_late(now)
             if self._acceptor is not None:
                 self._acceptor.beat(now)
@@ -268,6 +271,7 @@ class WorkerServer(uvicorn.Server):
             if self._wear and (because := self._wear.tired(now)):
                 self._ask_to_be_recycled(because)
             await _first_of(self._beat_every, self._leave)
+        beats.end()
 
     def _close_the_late(self, now: float) -> None:
         self._heads.close_late(now)

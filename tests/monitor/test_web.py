@@ -43,6 +43,10 @@ class Master:
                 self.asked += 1
                 self.say({"id": said["id"], "ok": True, "status": self.status})
 
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
     def say(self, what: dict[str, Any]) -> None:
         assert self._writer
         self._writer.write(json.dumps(what).encode() + b"\n")
@@ -68,8 +72,8 @@ async def monitored(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        ours.close()
-        theirs.close()
+        feed.close()
+        master.close()
 
 
 def test_readiness_follows_the_status() -> None:

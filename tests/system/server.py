@@ -71,7 +71,8 @@ class Server:
             [*under, *command, *binds, *options, app],
             cwd=folder,
             env=environment
-            | {"PYTHONPATH": str(Path(__file__).parents[2]), "PWD": os.fspath(folder)},
+            | {"PYTHONPATH": str(Path(__file__).parents[2]), "PWD": os.fspath(folder)}
+            | {"XDG_RUNTIME_DIR": os.fspath(folder)},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
