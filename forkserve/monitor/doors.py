@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -84,8 +85,7 @@ class Doors:
 
 def is_local_name(host: str) -> bool:
     """Whether a Host header (RFC 9110, 7.2) is an address, or localhost; or missing."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    name = name.strip("[]").lower()
+    name = re.sub(r"(?<=\])$|(?<=\]):\d*$|^([^:]*):\d*$", r"\1", host).strip("[]").lower()
     if name in ("", "localhost") or name.endswith(".localhost"):
         return True
     try:

@@ -96,7 +96,8 @@ class Feed:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
         try:
-            return await asyncio.wait_for(asyncio.shield(self._asking), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.shield(self._asking)
         except TimeoutError:
             raise NoAnswerError(f"the master has not answered within {PATIENCE:g} s") from None
 
@@ -126,7 +127,8 @@ class Feed:
             except NoAnswerError:
                 pass  # who looks is told so
             try:
-                await asyncio.wait_for(self._nudged.wait(), EVERY)
+                async with asyncio.timeout(EVERY):
+                    await self._nudged.wait()
                 await asyncio.sleep(max(SOON, self._at + FRESH + 0.01 - monotonic()))
             except TimeoutError:
                 pass

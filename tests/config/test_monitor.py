@@ -69,7 +69,7 @@ def test_a_token_is_read_without_the_space_around_it(tmp_path: Path, content: by
     [
         (b"", "is empty"),
         (b" \n", "holds no token"),
-        (b"two words", "holds no token"),
+        (b"open sesame", "holds no token"),
         ("schlüssel".encode(), "holds no token"),
         (b"x" * (LONGEST_TOKEN + 1), "is longer than"),
     ],
@@ -78,7 +78,9 @@ def test_what_is_no_token(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "token").write_bytes(content)
     with pytest.raises(TokenError, match=why) as refused:
         read_token(str(tmp_path / "token"))
-    assert "two" not in str(refused.value)  # nothing of what is in the file
+    assert "sesame" not in str(refused.value).replace(
+        str(tmp_path), ""
+    )  # nothing of what is in the file
 
 
 def test_a_token_that_cannot_be_had(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ async def monitored(
         await asyncio.gather(*tasks, return_exceptions=True)
         feed.close()
         master.close()
+        ours.close()  # should it have ended before it had begun
 
 
 def test_readiness_follows_the_status() -> None:
