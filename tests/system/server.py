@@ -44,7 +44,7 @@ async def app(scope, receive, send):
 """
 
 
-_SOMEBODY = r"(?:worker \d+|template|switchboard|new master) \(pid (\d+)"
+_SOMEBODY = r"(?:worker \d+|template|switchboard|monitor|new master) \(pid (\d+)"
 
 
 class Server:
