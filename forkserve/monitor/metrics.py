@@ -101,7 +101,9 @@ def _of_requests(status: Status) -> Iterator[Metric]:
         sum(worker["in_flight"] for worker in workers),
     )
     yield _counter(
-        "forkserve_busy_seconds", "Time that event loops were held by handlers.", totals["busy"]
+        "forkserve_busy_seconds",
+        "Time in which a worker had at least one request in flight.",
+        totals["busy"],
     )
     durations = status["durations"]
     yield HistogramMetricFamily(
@@ -157,7 +159,9 @@ def _of_each_worker(workers: list[_Worker]) -> Iterator[Metric]:
         "worker_requests_in_flight", "Begun and not answered yet.", lambda w: w["in_flight"]
     )
     yield counter("worker_requests", "Answered by the slot's worker.", lambda w: w["requests"])
-    yield counter("worker_busy_seconds", "Its loop was held by handlers.", lambda w: w["busy"])
+    yield counter(
+        "worker_busy_seconds", "It had at least one request in flight.", lambda w: w["busy"]
+    )
 
 
 def _of_the_others(status: Status) -> Iterator[Metric]:
