@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from forkserve.config.settings import Settings
+from forkserve.config.values import AUTO
 
 SHORTEST_THRESHOLD = 0.05
 """Seconds. For a shorter while any process may have to wait for a processor."""
@@ -41,6 +42,25 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield '--reload needs the package watchfiles; "uvicorn[standard]" brings it.'
     if settings.initgroups and settings.user is None:
         yield "--initgroups gives the app the groups of --user; give that too."
+    yield from _of_the_monitor(settings)
+
+
+def _of_the_monitor(settings: Settings) -> Iterator[str]:
+    if settings.monitor_token is not None and settings.monitor is None:
+        yield "--monitor-token is for --monitor; give that too."
+    if settings.workers != AUTO and settings.ready_min > settings.workers:
+        yield (
+            f"--ready-min {settings.ready_min} is more than there are --workers "
+            f"({settings.workers}): the service would never be ready; lower it."
+        )
+    missing = [name for name in ("prometheus_client", "starlette") if not _is_installed(name)]
+    if settings.monitor is not None and missing:
+        names = " and ".join(name.replace("_", "-") for name in missing)
+        yield f'--monitor needs {names}, which "pip install forkserve[monitor]" brings.'
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _no_immortals() -> str:

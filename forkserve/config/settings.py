@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
-from forkserve.config.bind import AnyBind, parse_bind
+from forkserve.config.bind import AnyBind, Bind, UnixBind, parse_bind
 from forkserve.config.hooks import Hook
 from forkserve.config.kinds import (
     Kind,
@@ -29,8 +29,10 @@ from forkserve.config.kinds import (
     text,
     whole,
 )
+from forkserve.config.monitor import parse_monitor
 from forkserve.config.owner import Owner, parse_owner
 from forkserve.config.values import (
+    MOST_WORKERS,
     Mode,
     parse_app,
     parse_function,
@@ -59,6 +61,7 @@ class Group(Enum):
     PEOPLE = "Rights and names"
     DEVELOPMENT = "Development"
     LOGS = "Logs"
+    MONITOR = "Monitor"
     UVICORN = "Passed to uvicorn"
 
 
@@ -468,6 +471,32 @@ class Settings:
         fixed=True,
         help="Go on in another file when that is longer; the old one is kept as FILE.1, in place "
         "of the one before; 0: no limit.",
+    )
+    monitor: Bind | UnixBind | None = setting(  # noqa: RUF009  # nor does this
+        None,
+        "--monitor",
+        kind=Kind(lambda v: parse_monitor(str(v)), "ADDRESS", str),
+        group=Group.MONITOR,
+        fixed=True,
+        help="Show metrics, health and a dashboard here, from a process of its own: PORT (on "
+        "127.0.0.1), HOST:PORT or unix:PATH; needs forkserve[monitor].",
+    )
+    monitor_token: str | None = setting(
+        None,
+        "--monitor-token",
+        kind=text("FILE"),
+        group=Group.MONITOR,
+        fixed=True,
+        help="Show them only to who knows the token that is in this file; /livez and /readyz "
+        "need none.",
+    )
+    ready_min: int = setting(
+        1,
+        "--ready-min",
+        kind=whole(1, MOST_WORKERS),
+        group=Group.MONITOR,
+        fixed=True,
+        help="How many workers have to be ready for /readyz to say so.",
     )
     user: str | None = setting(
         None,

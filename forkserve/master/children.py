@@ -6,18 +6,22 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NoReturn
 
+from forkserve import monitor
 from forkserve.channel import BootFailed, Channel, Spawn
+from forkserve.config.monitor import TokenError
 from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
 from forkserve.logs.files import STANDARD_STREAMS, LogFds
 from forkserve.master.family import (
     HookChild,
     MasterChild,
+    MonitorChild,
     SwitchboardChild,
     TemplateChild,
     WorkerChild,
@@ -37,7 +41,8 @@ BOOT_FAILED = 3
 
 
 class Nursery:
-    """Makes workers, templates, switchboards, hook runners and, in an upgrade, the next master."""
+    """Makes workers, templates, switchboards, hook runners, monitors and, in an upgrade, the next
+    master."""
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class Nursery:
         self._place = place
         self._log = log
         self._hooks_made = 0
+        self._monitors_made = 0
 
     def use(self, settings: Settings, since: int, serving: int) -> None:
         """Make what belongs to the generation ``since``, or a later one, by these settings.
@@ -125,25 +131,60 @@ class Nursery:
             pid = self._fork(self._hook_life(hook, workers, settings, theirs, last_words), theirs)
         return HookChild(self._hooks_made, 0, pid, ours, last_words, hook)
 
-    def _fork(self, life: Callable[[], NoReturn], channel: Channel) -> int:
-        """Fork a child that gives up the master's rights before anything else, then lives."""
+    def fork_monitor(self, listener: Listener) -> tuple[MonitorChild, socket.socket]:
+        """A new monitor, which serves what connects to ``listener``, and our end of its
+        control connection."""
+        self._monitors_made += 1
+        with self._ends() as (ours, theirs, last_words):
+            control, of_the_monitor = socket.socketpair()
+            with of_the_monitor:
+                newest = self._settings[max(self._settings)]
+                errand = monitor.Errand(
+                    newest, listener.socket, of_the_monitor, theirs, last_words, os.getpid()
+                )
+                try:
+                    pid = self._fork(errand.run, theirs, errand.take_the_token)
+                except OSError:
+                    control.close()
+                    raise
+        return MonitorChild(self._monitors_made, 0, pid, ours, last_words), control
+
+    def _fork(
+        self,
+        life: Callable[[], NoReturn],
+        channel: Channel,
+        first: Callable[[], None] | None = None,
+    ) -> int:
+        """Fork a child that gives up the master's rights, then lives. ``first`` is what it
+        still does with them."""
 
         def whole_life() -> NoReturn:
             try:
+                if first is not None:
+                    first()
                 self._place.take()
-            except PlaceError as exc:
+            except (PlaceError, TokenError) as exc:
                 channel.send(BootFailed(str(exc), "", ""))
                 raise SystemExit(BOOT_FAILED) from exc
             life()
 
         return self._kernel.fork(partial(birth.live_and_leave, whole_life))
 
-    def fork_master(self, wanted: ForkMaster, origin: Origin, pidfile: int | None) -> MasterChild:
-        """A new master, which is started like this one was, and gets its listeners."""
+    def fork_master(
+        self,
+        wanted: ForkMaster,
+        origin: Origin,
+        pidfile: int | None,
+        monitor: Listener | None = None,
+    ) -> MasterChild:
+        """A new master, which is started like this one was, and gets its listeners.
+        ``monitor``: that of the monitor, if there is one."""
         with self._ends() as (ours, theirs, last_words):
             inbox = Queue.make() if self._exchange else None
             try:
                 left = [ln.as_left() for ln in self._listeners]
+                if monitor is not None:
+                    left.append(monitor.as_left())
                 bequest = Bequest(theirs, left, inbox, pidfile)
                 pid = self._kernel.fork(partial(bequest.live, origin, os.getpid()))
             except OSError:

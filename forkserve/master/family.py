@@ -110,6 +110,11 @@ class HookChild(Child):
 
 
 @dataclass(slots=True)
+class MonitorChild(Child):
+    """The master's end of a monitor. It belongs to no generation."""
+
+
+@dataclass(slots=True)
 class MasterChild(Child):
     """The old master's end of the new one."""
 
@@ -132,6 +137,7 @@ class Family:
         self.templates: dict[int, TemplateChild] = {}
         self.switchboards: dict[int, SwitchboardChild] = {}
         self.hooks: dict[int, HookChild] = {}
+        self.monitors: dict[int, MonitorChild] = {}
         self.masters: dict[int, MasterChild] = {}
         self._strangers: dict[int, Death] = {}
 
@@ -146,10 +152,11 @@ class Family:
         yield from self.templates.values()
         yield from self.switchboards.values()
         yield from self.hooks.values()
+        yield from self.monitors.values()
         yield from self.masters.values()
 
     def who_log(self) -> list[Child]:
-        """Those who write to the log by themselves; a switchboard has the master do it."""
+        """Those who write to the log by themselves; the master does it for the others."""
         return [*self.workers.values(), *self.templates.values()]
 
     def unborn(self, template: int | None = None) -> list[WorkerChild]:

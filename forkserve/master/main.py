@@ -57,12 +57,15 @@ from forkserve.master.family import (
     Family,
     HookChild,
     MasterChild,
+    MonitorChild,
     SwitchboardChild,
     TemplateChild,
     WorkerChild,
 )
 from forkserve.master.hooks import HookCalls
 from forkserve.master.inheritance import Inheritance
+from forkserve.master.keeper import Means as KeepersMeans
+from forkserve.master.keeper import MonitorKeeper
 from forkserve.master.kernel import Death, Kernel
 from forkserve.master.listeners import Listener
 from forkserve.master.logbook import Logbook
@@ -112,6 +115,8 @@ class Surroundings:
     inheritance: Inheritance | None = None
     pidfile: PidFile | None = None
     recorder: Recorder | None = None
+    monitor: Listener | None = None
+    """Where the monitor is to be seen, if there is to be one."""
 
     remarks: Sequence[tuple[int, str]] = ()
     """What is to be said of all that in the log, each with its level."""
@@ -169,8 +174,18 @@ class Master:
         self._logbook = Logbook(self._persons, [ln.url for ln in listeners], settings.app)
         self._chronicle = Chronicle(logbook.log)
         self._reporter = Reporter(ServiceManager(os.environ), lambda: self._supervisor.policy)
+        lent = [*listeners, found.monitor] if found.monitor else listeners
         self._succession = Succession(
-            found.inheritance, listeners, found.pidfile, self._scoreboard, self._reporter
+            found.inheritance, lent, found.pidfile, self._scoreboard, self._reporter
+        )
+        self._keeper = MonitorKeeper(
+            found.monitor.url if found.monitor else None,
+            KeepersMeans(
+                self._fork_monitor,
+                self._signal_monitor,
+                self._forget_monitor,
+                lambda: not self._succession.is_lent,
+            ),
         )
         self._control = Control(
             found.door,
@@ -213,6 +228,9 @@ class Master:
             self._hooks.end_at_once()
         while self._hooks.busy:
             self._turn()
+        self._keeper.leave(monotonic())
+        while not self._keeper.is_gone:
+            self._turn()
         self._close()
         assert self._exit_code is not None
         return self._exit_code
@@ -234,6 +252,7 @@ class Master:
         due = min(
             self._supervisor.next_deadline(),
             self._hooks.next_deadline(),
+            self._keeper.next_deadline(),
             self._reporter.due(),
             self._control.due(),
         )
@@ -247,6 +266,7 @@ class Master:
                 self._oom.look(monotonic())
                 self._handle(on.Alarm(monotonic(), *self._beats()))
             self._hooks.alarm(monotonic())
+            self._keeper.alarm(monotonic())
             self._reporter.turn(monotonic())
             self._control.turn(monotonic())
         except Exception:
@@ -366,6 +386,8 @@ class Master:
             self._on_switchboard_message(child, message)
         elif isinstance(child, HookChild):
             self._on_hook_message(child, message)
+        elif isinstance(child, MonitorChild):
+            self._on_monitor_message(child, message)
         elif isinstance(child, MasterChild):
             self._on_successor_message(child, message)
 
@@ -441,6 +463,12 @@ class Master:
             case BootExtended(seconds):
                 self._hooks.extend(child, seconds)
 
+    def _on_monitor_message(self, child: MonitorChild, message: Message) -> None:
+        if isinstance(message, Trouble):
+            self._logbook.trouble(self._persons.describe(child), message.what)
+        else:
+            self._keeper.hear(child, message, monotonic())
+
     def _on_successor_message(self, master: MasterChild, message: Message) -> None:
         now = monotonic()
         match message:
@@ -507,6 +535,9 @@ class Master:
         elif isinstance(child, HookChild):
             self._forget_hook(child)
             self._hooks.has_ended(child, on.Exit(death.code), stack)
+        elif isinstance(child, MonitorChild):
+            self._forget_monitor(child)
+            self._keeper.has_ended(child, on.Exit(death.code), stack, monotonic())
         elif isinstance(child, MasterChild):
             self._bury_successor(child, exit)
         elif isinstance(child, WorkerChild):
@@ -627,12 +658,31 @@ class Master:
         del self._family.hooks[child.id]
         self._let_go_of(child)
 
+    # -- the monitor: see MonitorKeeper -----------------------------------------------
+
+    def _fork_monitor(self) -> MonitorChild:
+        assert self._found.monitor is not None
+        child, control = self._nursery.fork_monitor(self._found.monitor)
+        self._family.monitors[child.id] = child
+        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+        self._control.adopt(control)
+        return child
+
+    def _signal_monitor(self, child: MonitorChild, number: int) -> None:
+        assert child.pid is not None
+        self._kernel.signal(child.pid, number)
+
+    def _forget_monitor(self, child: MonitorChild) -> None:
+        del self._family.monitors[child.id]
+        self._let_go_of(child)
+
     @_perform.register
     def _fork_master(self, action: do.ForkMaster) -> None:
         self._scoreboard.share_the_queue(True)
         lent = self._succession.pidfile
         try:
-            master = self._nursery.fork_master(action, self._found.origin, lent)
+            monitor = self._found.monitor
+            master = self._nursery.fork_master(action, self._found.origin, lent, monitor)
         except OSError as exc:
             self._scoreboard.share_the_queue(False)
             error = exc.strerror or str(exc)
@@ -647,6 +697,7 @@ class Master:
     def _hand_over(self, action: do.HandOver) -> None:
         self._control.give_up()  # before the new master makes its own
         self._succession.hand_over(self._family.masters[action.successor_id])
+        self._keeper.leave(monotonic())
 
     @_perform.register
     def _pass_reload_on(self, action: do.PassReloadOn) -> None:

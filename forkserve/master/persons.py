@@ -9,6 +9,7 @@ from forkserve.master.family import (
     Family,
     HookChild,
     MasterChild,
+    MonitorChild,
     SwitchboardChild,
     WorkerChild,
 )
@@ -68,6 +69,8 @@ class Persons:
             return Person(f"the switchboard (pid {child.pid})", child.pid, held=self._held())
         if isinstance(child, HookChild):
             return Person(f"the hook {child.hook} (pid {child.pid})", child.pid)
+        if isinstance(child, MonitorChild):
+            return Person(f"the monitor (pid {child.pid})", child.pid)
         if isinstance(child, MasterChild):
             return Person(f"the new master (pid {child.pid})", child.pid)
         name = f"worker {child.id}" if isinstance(child, WorkerChild) else "the template"

@@ -11,6 +11,7 @@ from functools import partial
 
 from forkserve import titles
 from forkserve.config.bind import BindError
+from forkserve.config.monitor import TokenError
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings
 from forkserve.config.values import AUTO
@@ -23,6 +24,11 @@ from forkserve.master.inheritance import Inheritance
 from forkserve.master.kernel import Posix
 from forkserve.master.listeners import listen
 from forkserve.master.main import Master, Surroundings
+from forkserve.master.monitoring import (
+    is_open_to_all,
+    listen_for_the_monitor,
+    what_is_the_services,
+)
 from forkserve.master.origin import Origin
 from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.rereading import Reread
@@ -87,12 +93,18 @@ def _prepare(
         raise RefusalError(2, "--preload needs Linux (a child subreaper, prctl(2)); leave it out")
     log_files = _open_logs(reading)
     try:
-        listeners = listen(settings, inheritance.listeners if inheritance else ())
+        inherited = inheritance.listeners if inheritance else ()
+        listeners = listen(settings, what_is_the_services(inherited))
         for listener in listeners:
             opened.callback(listener.close)
+        monitor = listen_for_the_monitor(settings, inherited)
+        if monitor is not None:
+            opened.callback(monitor.close)
         pidfile = _pidfile(settings, inheritance)
     except (BindError, PidFileError) as exc:
         raise RefusalError(1, str(exc)) from exc
+    except TokenError as exc:
+        raise RefusalError(2, str(exc)) from exc
     if pidfile is not None:
         opened.callback(pidfile.remove)
     door = Door(settings.control, settings.pid)
@@ -112,6 +124,7 @@ def _prepare(
         inheritance,
         pidfile,
         recorder,
+        monitor,
         tuple(_remarks(settings, cgroups)),
     )
     try:
@@ -157,6 +170,8 @@ def _remarks(settings: Settings, cgroups: Cgroups) -> Iterator[tuple[int, str]]:
     """What is to be said of the settings, each with its level."""
     if settings.name is not None and not titles.can_be_shown():
         yield logging.WARNING, titles.NOT_SHOWN
+    if why := is_open_to_all(settings):
+        yield logging.WARNING, why
     cpus = Cpus.look(cgroups)
     if settings.workers == AUTO:
         yield logging.INFO, cpus.why_so_many()

@@ -37,7 +37,9 @@ class Succession:
         self.predecessor = predecessor
         """What the master has left that this one replaces, until that has gone."""
 
-        self._is_lent = predecessor is not None
+        self.is_lent = predecessor is not None
+        """Whether the service is still the predecessor's."""
+
         self._listeners = listeners
         self._pidfile = pidfile
         self._scoreboard = scoreboard
@@ -77,7 +79,7 @@ class Succession:
     def _own(self) -> None:
         """... and where the new one becomes it. Its workers may not be ready yet, if the
         other has died."""
-        self._is_lent = False
+        self.is_lent = False
         self._scoreboard.share_the_queue(False)
         for listener in self._listeners:
             listener.receive()
@@ -96,7 +98,7 @@ class Succession:
                 self._own()
                 handle(TakenOver(monotonic()))
         if channel.closed:
-            if self._is_lent:  # it has died
+            if self.is_lent:  # it has died
                 self._own()
             selector.unregister(channel)
             channel.close()

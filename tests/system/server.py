@@ -26,6 +26,7 @@ PATIENCE = 60.0
 
 TEMPLATE = "forkserve-tmpl"
 SWITCHBOARD = "forkserve-swbd"
+MONITOR = "forkserve-mntr"
 
 APP = """
 import os
@@ -43,7 +44,7 @@ async def app(scope, receive, send):
 """
 
 
-_SOMEBODY = r"(?:worker \d+|template|switchboard|new master) \(pid (\d+)"
+_SOMEBODY = r"(?:worker \d+|template|switchboard|monitor|new master) \(pid (\d+)"
 
 
 class Server:
@@ -161,7 +162,7 @@ class Server:
     def worker_pids(self) -> set[int]:
         """The master's living children that serve, as the kernel has them."""
         # One without a name has gone between two looks.
-        others = (TEMPLATE, SWITCHBOARD, "forkserve-conf", "forkserve-watch", "")
+        others = (TEMPLATE, SWITCHBOARD, MONITOR, "forkserve-conf", "forkserve-watch", "")
         return {pid for pid in self.children() if name_of(pid) not in others}
 
     def template_pids(self) -> set[int]:

@@ -1,0 +1,56 @@
+"""From the fork to the exit of a monitor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import NoReturn
+
+from forkserve import titles
+from forkserve.channel import Channel, Trouble
+from forkserve.monitor import Errand
+from forkserve.worker import birth, lifeline
+
+SHORT_NAME = "forkserve-mntr"
+
+
+def run(errand: Errand) -> NoReturn:
+    birth.live_and_leave(lambda: _be_the_monitor(errand))
+
+
+def _be_the_monitor(errand: Errand) -> int:
+    birth.forget_the_parent(errand.fds(), errand.last_words, errand.master_pid)
+    # It holds nothing that anybody could lose, so it need not be asked.
+    lifeline.die_with_the_master(errand.master_pid, signal.SIGKILL)
+    # What is sent to all processes of the service is for the master to act on: while that
+    # drains, people want to look.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        lifeline.take_no_notice_of(number)
+    titles.show("monitor", SHORT_NAME, errand.settings.name)
+    _complain_through(errand.channel)
+    # Else prometheus-client would keep its numbers in the app's directory for them.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    from forkserve.monitor.serve import serve
+
+    return serve(errand)
+
+
+class _Complaints(logging.Handler):
+    """Has the master log them: it alone knows where to, and when that changes."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.WARNING)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._channel.offer(Trouble(f"has a difficulty: {self.format(record)}"))
+        except Exception:
+            self.handleError(record)
+
+
+def _complain_through(channel: Channel) -> None:
+    root = logging.getLogger()
+    root.handlers = [_Complaints(channel)]
+    root.setLevel(logging.WARNING)
