@@ -52,6 +52,7 @@ WebSockets that are open, and such that have been CLOSED. Connections accepted (
 
 _COUNTS = struct.Struct(f"{DURATIONS + len(BOUNDS) + 1}d")
 
+_BEAT = struct.Struct("d")
 _LOOP = struct.Struct("4d")
 _LOOP_AT = _COUNTS_AT + _COUNTS.size
 """When the loop beat last, when it is to beat again (0: it is not), how late it was, and how
@@ -179,6 +180,10 @@ class Row:
         """The event loop turned at ``now`` (``time.monotonic()``), ``lag`` seconds late, and
         will again when it is ``due``; 0.0: that is not known."""
         _LOOP.pack_into(self._view, _LOOP_AT, now, due, lag, highest_lag)
+
+    def beat_alone(self, now: float) -> None:
+        """Like ``beat``, with what else is said of the loop left as it is."""
+        _BEAT.pack_into(self._view, _LOOP_AT, now)
 
     def accepted(self, connections: int) -> None:
         """So many more were accepted."""

@@ -31,7 +31,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = monotonic()
-        self._row.beat(now)
+        self._row.beat_alone(now)
         if (blocked := now - self._due) > self._threshold:
             # Whether it arrives or not: this must not block in its turn.
             self._channel.offer(Unblocked(blocked))
@@ -42,4 +42,4 @@ class Heartbeat:
         """There will be no loop any more, and nobody is to wait for a beat."""
         if self._timer is not None:
             self._timer.cancel()
-        self._row.beat(0.0)
+        self._row.beat_alone(0.0)

@@ -13,7 +13,7 @@ import pytest
 from forkserve.channel import Channel
 from forkserve.master.children import nameless_file
 from forkserve.master.family import WorkerChild
-from forkserve.scoreboard import ANSWERED, BEGUN, Scoreboard
+from forkserve.scoreboard import SINCE, Scoreboard
 
 
 def test_the_connections_of_a_worker_that_is_gone_count_no_more() -> None:
@@ -98,8 +98,8 @@ def test_what_a_worker_was_doing_when_it_was_asked_is_kept() -> None:
     child = WorkerChild(1, 1, None, ours, nameless_file(), row)
     with contextlib.closing(theirs), contextlib.closing(child):
         row.label(b"GET", b"/report")
-        row.counts[BEGUN] = 1.0
+        row.counts[SINCE] = 1.0
         child.expect_stack()
-        row.counts[ANSWERED] = 1.0
+        row.counts[SINCE] = 0.0
         assert child.asked_while is not None
         assert child.asked_while.serving == "GET /report"
