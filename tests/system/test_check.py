@@ -96,7 +96,7 @@ def test_a_lifespan_that_fails(folder: Path) -> None:
 
 
 def test_its_own_option_is_not_uvicorns(folder: Path) -> None:
-    code, said = forkserve(folder, "check", "--lifespan", "--ws", "websockets", "app:app")
+    code, said = forkserve(folder, "check", "--lifespan", "--ws", "websockets-sansio", "app:app")
     assert code == 0
     assert "lifespan   startup complete" in said
 
