@@ -35,9 +35,9 @@ def instances_table(found: Sequence[tuple[str, Status | None]]) -> str:
 
 
 def _lines(status: Status) -> Iterator[str]:
-    name = f"{status['name']} " if status["name"] else ""
+    name = status["name"] or "forkserve"
     binds = ", ".join(status["binds"])
-    yield f"{name}(pid {status['pid']}): {status['state']} {status['app']} on {binds}"
+    yield f"{name} (pid {status['pid']}): {status['state']} {status['app']} on {binds}"
     trying = f", generation {status['trying']} is tried" if status["trying"] else ""
     yield (
         f"{status['workers_ready']} of {status['workers_wanted']} workers ready; generation "
