@@ -101,6 +101,6 @@ def test_a_browser_sees_a_death_and_a_reload(start: Start, tmp_path: Path) -> No
         assert not shows("tree", "worker 1\n")
         assert server.reload() == "done"
         server.wait_for("the reload", lambda: shows("facts", "generation 2"))
-        assert shows("events", "reload done")
+        server.wait_for("its end", lambda: shows("events", "reload done"))
         assert page.complaints == []
     assert server.stop() == 0
