@@ -14,7 +14,7 @@ from math import inf
 from time import monotonic
 from typing import Any, NoReturn
 
-from forkserve.prctl import SET_PDEATHSIG, prctl
+from forkserve.worker import lifeline
 
 LONGEST_WAIT = 3600.0
 """Seconds. select(2) refuses an endless float."""
@@ -68,12 +68,11 @@ def ask(find_out: Callable[[], Any], seconds: float) -> Answer:
 def _answer(find_out: Callable[[], Any], writer: int, asker: int) -> NoReturn:
     """In the child."""
     try:
-        prctl(SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == asker:  # else it died before we had asked
-            said = json.dumps(find_out()).encode()
-            _flush()
-            with open(writer, "wb") as pipe:
-                pipe.write(said + END)
+        lifeline.die_with_the_master(asker, signal.SIGKILL)
+        said = json.dumps(find_out()).encode()
+        _flush()
+        with open(writer, "wb") as pipe:
+            pipe.write(said + END)
     finally:
         _flush()
         os._exit(0)

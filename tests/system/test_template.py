@@ -401,8 +401,8 @@ os.register_at_fork(after_in_child=in_child, after_in_parent=in_parent)
 before it may go on."""
 
 
-def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folder: Path) -> None:
-    """Whoever it was is told only when the master has long waited for the process."""
+def with_a_death_untold(start: Start, folder: Path) -> Server:
+    """Its worker 3 has been waited for, and nobody has said yet which pid it had."""
     os.mkfifo(folder / "go")
     (folder / "app.py").write_text(SLOW_TO_TELL)
     server = start("-w", "2").wait_until_ready()
@@ -411,6 +411,12 @@ def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folde
     dead = folder / "dead"
     server.wait_for("a death", lambda: dead.exists() and dead.read_text() != "")
     server.wait_for("nothing is left of it", lambda: state_of(int(dead.read_text())) == "")
+    return server
+
+
+def test_a_worker_that_dies_before_its_hello_has_an_obituary(start: Start, folder: Path) -> None:
+    """Whoever it was is told only when the master has long waited for the process."""
+    server = with_a_death_untold(start, folder)
     (folder / "curse").unlink()
     (folder / "go").write_text("")
     server.wait_for_log(r"worker 3 \(pid \d+, generation 1\) was ended by SIGKILL .*after \d\.")
@@ -422,14 +428,7 @@ def test_who_has_been_waited_for_is_not_signalled_when_its_pid_is_told(
     start: Start, folder: Path
 ) -> None:
     """It is not wanted any more by then, and the pid may be somebody else's."""
-    os.mkfifo(folder / "go")
-    (folder / "app.py").write_text(SLOW_TO_TELL)
-    server = start("-w", "2").wait_until_ready()
-    (folder / "curse").touch()
-    os.kill(min(server.worker_pids()), signal.SIGKILL)
-    dead = folder / "dead"
-    server.wait_for("a death", lambda: dead.exists() and dead.read_text() != "")
-    server.wait_for("nothing is left of it", lambda: state_of(int(dead.read_text())) == "")
+    server = with_a_death_untold(start, folder)
     server.signal(signal.SIGTTOU)
     server.wait_for_log("1 workers? wanted now")
     (folder / "curse").unlink()
