@@ -46,8 +46,8 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What the master does for us."""
+class Access:
+    """What control reaches of the master."""
 
     handle: Callable[[Event], None]
     """Have the supervisor decide."""
@@ -72,12 +72,12 @@ class Control:
         self,
         door: Door,
         selector: selectors.BaseSelector,
-        means: Means,
+        access: Access,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._door = door
         self._selector = selector
-        self._means = means
+        self._access = access
         self._status = status
         self._connections: list[Connection] = []
         self._orders: list[Order] = []
@@ -240,7 +240,7 @@ class Control:
 
     def _reload(self, caller: Caller, request: Request) -> None:
         self._begin(Reload(caller), "a reload")
-        self._means.reload()
+        self._access.reload()
 
     def _scale(self, caller: Caller, request: Request) -> None:
         to = request.arguments.get("to")
@@ -249,20 +249,20 @@ class Control:
         self._begin(Scale(caller), f"scaling to {to}")
         by_so_many = to[0] in "+-"
         wanted = on.ScaleRequested if by_so_many else on.TargetRequested
-        self._means.handle(wanted(monotonic(), int(to)))
+        self._access.handle(wanted(monotonic(), int(to)))
 
     def _recycle(self, caller: Caller, request: Request) -> None:
         number = None if request.arguments.get("worker") == "all" else _number(request)
         order = Recycle(caller, number)
-        order.begin(self._means.state)
+        order.begin(self._access.state)
         whom = "all workers" if number is None else f"worker {number}"
         self._begin(order, f"recycling {whom}")
-        self._means.handle(on.RecycleRequested(monotonic(), number))
+        self._access.handle(on.RecycleRequested(monotonic(), number))
 
     def _stop(self, caller: Caller, request: Request) -> None:
         self._begin(Stop(caller), "a stop")
         because = f"`forkserve stop`{_by(caller)}"
-        self._means.handle(on.TerminateRequested(monotonic(), because))
+        self._access.handle(on.TerminateRequested(monotonic(), because))
 
     def _dump(self, caller: Caller, request: Request) -> None:
         worker = self._worker(request)
@@ -272,17 +272,17 @@ class Control:
 
     def _ask_for_stacks(self, worker: WorkerChild) -> None:
         assert worker.pid is not None
-        self._means.kernel.signal(worker.pid, STACK_SIGNAL)
+        self._access.kernel.signal(worker.pid, STACK_SIGNAL)
 
     def _worker(self, request: Request) -> WorkerChild:
         number = _number(request)
-        worker = self._means.family.workers.get(number)
+        worker = self._access.family.workers.get(number)
         if worker is None or worker.pid is None:
             raise RefusedError(f"There is no worker {number}.")
         return worker
 
     def _reopen_logs(self, caller: Caller, request: Request) -> None:
-        if not self._means.reopen_logs(f"control{_by(caller)}"):
+        if not self._access.reopen_logs(f"control{_by(caller)}"):
             raise RefusedError("Not every log file could be opened anew; the log says why.")
         caller.done()
 
