@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from forkserve.control.protocol import Id
 from forkserve.master.connection import FOREVER, Connection
@@ -131,10 +131,12 @@ class Reload(Order):
 class Change(Order):
     """Of the workers. Fails if one that is made for it cannot start, or if the master stops."""
 
+    STAGE: ClassVar = "changing"
+
     def hear(self, what: note.Note, text: str, state: State) -> None:
         match what:
             case note.WorkerServes() | note.WorkerLeaves():
-                self.caller.progress("changing", text)
+                self.caller.progress(self.STAGE, text)
             case note.WorkerGone() if what.departure in COULD_NOT_START:
                 self.caller.fail(text, what.failure.details if what.failure else what.stack)
             case note.WorkerGone():
@@ -177,6 +179,8 @@ class Scale(Change):
 @dataclass(slots=True)
 class Recycle(Change):
     """Done when those who were to be replaced have gone, and as many as are wanted are ready."""
+
+    STAGE: ClassVar = "replacing"
 
     number: int | None
     """The id of one worker; None: all."""
