@@ -14,6 +14,7 @@ What cannot be understood is answered too, and with ``"id": null`` if not even t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ LONGEST_REQUEST = 64 * 1024
 
 LONGEST_ID = 64
 """Characters. An id comes back with each line."""
+
+NUMBER_OF_WORKERS = re.compile(r"[+-]?[0-9]{1,4}")
+"""So many, or so many more or fewer."""
 
 Id = int | str | None
 

@@ -7,7 +7,6 @@ for here: what takes time is an order (:mod:`.orders`) that follows what the sup
 from __future__ import annotations
 
 import dataclasses
-import re
 import selectors
 import socket
 import time
@@ -18,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from forkserve.control.peer import Peer
-from forkserve.control.protocol import Request
+from forkserve.control.protocol import NUMBER_OF_WORKERS, Request
 from forkserve.master.chronicle import Line
 from forkserve.master.connection import FOREVER, Connection
 from forkserve.master.door import Door, ExhaustedError
@@ -244,7 +243,7 @@ class Control:
 
     def _scale(self, caller: Caller, request: Request) -> None:
         to = request.arguments.get("to")
-        if not isinstance(to, str) or not re.fullmatch(r"[+-]?[0-9]{1,4}", to):
+        if not isinstance(to, str) or not NUMBER_OF_WORKERS.fullmatch(to):
             raise RefusedError('"to" is a number of workers, such as "4", "+1" or "-1".')
         self._begin(Scale(caller), f"scaling to {to}")
         by_so_many = to[0] in "+-"
