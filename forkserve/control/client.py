@@ -7,6 +7,7 @@ import itertools
 import os
 import select
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ class Client:
             except SilentError as exc:
                 if not takes_its_time:
                     raise
-                if asked_for_a_word:
+                if asked_for_a_word or self._master.is_stopped:
                     raise SilentError(f"{exc}; what was asked for may be done yet") from exc
                 self._request("status", {})
                 asked_for_a_word = True
@@ -252,6 +253,8 @@ def _not_connected(path: str, exc: OSError) -> ControlError:
     match exc:
         case FileNotFoundError():
             return ControlError(f"there is no control socket at {path}")
+        case ConnectionRefusedError() if not _is_socket(path):
+            return ControlError(f"{path} is no socket")
         case ConnectionRefusedError():
             return ControlError(f"nobody listens at {path} any more: its master has ended")
         case PermissionError():
@@ -265,3 +268,10 @@ def _not_connected(path: str, exc: OSError) -> ControlError:
             )
         case _:
             return ControlError(f"{path} cannot be connected to ({exc.strerror or exc})")
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

@@ -15,7 +15,7 @@ import click
 from forkserve.config.command_line import CONTEXT, WrongArguments, parse
 from forkserve.control import COMMANDS
 from forkserve.control.client import Client, ControlError
-from forkserve.control.instances import SeveralError, choose, instances
+from forkserve.control.instances import Instance, SeveralError, choose, instances
 from forkserve.control.protocol import NUMBER_OF_WORKERS
 from forkserve.control.table import instances_table, printable, table
 from forkserve.printing import UnprintableError, to_standard_output
@@ -126,14 +126,21 @@ def _list(args: Sequence[str]) -> int:
         "forkserve list", help=help_, params=[as_json], context_settings=CONTEXT
     )
     given = _understood(command, args)
-    found = [(one.path, one.status) for one in instances()]
+    found = instances()
     if given["json"]:
-        _show(json.dumps([{"control": path, "status": status} for path, status in found]))
+        _show(json.dumps([_as_json(one) for one in found]))
     elif found:
         _show(instances_table(found))
     else:
         click.echo("no forkserve of this user can be found on this machine", err=True)
+    for one in found:
+        if one.why_not:
+            click.echo(f"forkserve: {printable(one.why_not)}", err=True)
     return 0
+
+
+def _as_json(one: Instance) -> dict[str, Any]:
+    return {"control": one.path, "pid": one.pid, "status": one.status, "error": one.why_not or None}
 
 
 # -- what each does -----------------------------------------------------------------------

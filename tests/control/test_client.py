@@ -93,6 +93,9 @@ def test_where_nobody_is(tmp_path: Path) -> None:
         former.bind(str(left))
     with pytest.raises(ControlError, match=f"^nobody listens at {left} any more: .* has ended$"):
         Client.connect(str(left))
+    (tmp_path / "file").touch()
+    with pytest.raises(ControlError, match=f"^{tmp_path}/file is no socket$"):
+        Client.connect(f"{tmp_path}/file")
     with pytest.raises(ControlError, match=r"cannot be connected to .*too long"):
         Client.connect(f"/{'x' * 200}")
 
