@@ -121,12 +121,11 @@ def _is_machinery(frame: str) -> bool:
 
 
 def _above_the_start(frames: list[str]) -> list[str]:
-    """Without what every process of ours has begun with."""
+    """Without what every process of ours has begun with, and what runs uvicorn in it."""
     begun = (number for number, frame in enumerate(frames) if _BIRTH in frame)
-    above = frames[: next(begun, len(frames))]
-    while above and _owner(above[-1]) == "forkserve":
-        above.pop()
-    return above or frames
+    above = frames[: next(begun, len(frames))] or frames
+    others = [number for number, frame in enumerate(above) if _owner(frame) != "forkserve"]
+    return above[: others[-1] + 1] if others else above
 
 
 def _marked(frame: str) -> str:

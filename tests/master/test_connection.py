@@ -43,6 +43,8 @@ class Line:
         self.asked.append(request)
         if request.do == "order":
             connection.under_way += 1
+        if request.do == "follow":
+            connection.follows.append(request.id)
 
     def say(self, *lines: bytes) -> None:
         self.client.sendall(b"".join(line + b"\n" for line in lines))
@@ -151,17 +153,29 @@ def test_of_many_requests_a_few_at_a_time(line: Line) -> None:
     assert len(line.asked) == MOST_AT_ONCE * 5 + 1
 
 
-def test_so_many_may_be_under_way(line: Line) -> None:
-    line.say(*[b'{"do": "order"}'] * MOST_UNDER_WAY, b'{"id": 7, "do": "order"}')
+@pytest.mark.parametrize("do", [b"order", b"follow"])
+def test_so_many_may_be_under_way(line: Line, do: bytes) -> None:
+    """Each that follows is told everything once more."""
+    request = b'{"id": 7, "do": "%s"}' % do
+    line.say(*[request] * (MOST_UNDER_WAY + 1))
     while line.connection.due() == 0 or len(line.asked) < MOST_UNDER_WAY:
         line.turn()
     assert len(line.asked) == MOST_UNDER_WAY
     (refused,) = line.hear()
     assert (refused["id"], refused["ok"]) == (7, False)
-    line.connection.under_way -= 1
-    line.say(b'{"do": "order"}')
+    if do == b"order":
+        line.connection.under_way -= 1
+        line.say(request)
+        line.turn()
+        assert len(line.asked) == MOST_UNDER_WAY + 1
+
+
+def test_empty_lines_take_no_turns(line: Line) -> None:
+    """There may be a line in each byte."""
+    line.say(b"\n \r" * 5_000 + b'{"do": "status"}' + b"\n" * 5_000)
     line.turn()
-    assert len(line.asked) == MOST_UNDER_WAY + 1
+    assert len(line.asked) == 1
+    assert line.connection.due() > monotonic()
 
 
 def test_what_follows_a_line_that_is_too_long_is_not_heard(line: Line) -> None:

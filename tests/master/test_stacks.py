@@ -127,8 +127,10 @@ def test_a_loop_that_waits_is_shown_without_how_it_was_begun() -> None:
     run = frame(f"{INSTALLED}/uvicorn/server.py", "run")
     assert readable(HEADER + loop + START) == (HEADER + loop + run).rstrip()
     assert readable(HEADER + beat + loop + START) == (HEADER + beat + loop + run).rstrip()
-    early = frame(f"{PACKAGE}/titles.py", "show") + frame(f"{PACKAGE}/worker/birth.py", "_live")
-    assert readable(HEADER + early) == (HEADER + early).rstrip()
+    board = frame(f"{PACKAGE}/switchboard/board.py", "turn")  # all of which is ours
+    birth = frame(f"{PACKAGE}/worker/birth.py", "live_and_leave")
+    assert readable(HEADER + board + birth + loop) == (HEADER + board).rstrip()
+    assert readable(HEADER + birth) == (HEADER + birth).rstrip()
 
 
 def test_so_is_every_thread_of_a_fatal_error() -> None:
