@@ -119,14 +119,13 @@ class Connection:
         if data:
             self._since = monotonic()
             self._lines.feed(data)
-            self._answer()
+            self._has_lines = True  # their turn comes, with that of others
         else:
             self._hears_nothing = True
             self._finish()
 
     def _answer(self) -> None:
         """See to some of what has been asked."""
-        self._has_lines = True
         for _ in range(MOST_AT_ONCE):
             try:
                 line = self._lines.next()

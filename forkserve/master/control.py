@@ -33,6 +33,9 @@ from forkserve.worker.lifeline import STACK_SIGNAL
 
 MOST_CONNECTIONS = 64
 
+MOST_AT_ONCE = 8
+"""So many connections are seen to before something else in the master's loop has its turn."""
+
 RETRY = 1.0
 """Seconds until a door that could not be opened, or was shut for lack of descriptors, is
 tried again."""
@@ -171,7 +174,9 @@ class Control:
 
     def turn(self, now: float) -> None:
         """The master's loop has turned."""
-        for connection in [one for one in self._connections if one.due() <= now]:
+        first = [one for one in self._connections if one.due() <= now][:MOST_AT_ONCE]
+        self._connections = [one for one in self._connections if one not in first] + first
+        for connection in first:
             connection.turn(now)
         for order in [one for one in self._orders if one.due() <= now]:
             order.look(now)

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from forkserve.control.protocol import encode
-from forkserve.master.control import MOST_CONNECTIONS, Control, Means, _fields
+from forkserve.master.connection import MOST_AT_ONCE as MOST_REQUESTS_AT_ONCE
+from forkserve.master.control import MOST_AT_ONCE, MOST_CONNECTIONS, Control, Means, _fields
 from forkserve.master.door import Door
 from forkserve.supervisor import actions
 from forkserve.supervisor.actions import Note
@@ -31,8 +33,13 @@ class Loop:
         self.path = str(path)
         self.selector = selectors.DefaultSelector()
         self.door = Door(self.path, None)
-        self.control = Control(self.door, self.selector, NOBODY, lambda: {"pid": os.getpid()})
+        self.control = Control(self.door, self.selector, NOBODY, self._status)
         self.control.open()
+        self.answered = 0
+
+    def _status(self) -> dict[str, Any]:
+        self.answered += 1
+        return {"pid": os.getpid()}
 
     def turn(self) -> None:
         for key, _ in self.selector.select(0):
@@ -99,6 +106,23 @@ def test_one_that_ends_makes_room_for_another(loop: Loop) -> None:
     loop.turn()
     loop.turn()
     assert answer(another)["ok"]
+    for sock in crowd:
+        sock.close()
+
+
+def test_among_many_everybody_has_a_turn(loop: Loop) -> None:
+    """... and the rest of the master's loop between them."""
+    crowd = [loop.connect() for _ in range(MOST_AT_ONCE * 3)]
+    loop.turn()
+    for sock in crowd:
+        sock.sendall(STATUS * 10)
+    answered: list[int] = []
+    while len(answered) < len(crowd):
+        before = loop.answered
+        loop.turn()
+        assert loop.answered - before <= MOST_AT_ONCE * MOST_REQUESTS_AT_ONCE
+        answered = select.select(crowd, [], [], 0)[0]
+    assert loop.answered < len(crowd) * 10  # nobody had to wait until another had it all
     for sock in crowd:
         sock.close()
 
