@@ -42,6 +42,9 @@ tried again."""
 
 MOST_TRIES = 5
 
+SAID_LATELY = 60.0
+"""Seconds for which the log does not name again a user who was turned away."""
+
 
 class RefusedError(Exception):
     """The message is one sentence for who has asked."""
@@ -85,6 +88,8 @@ class Control:
         self._orders: list[Order] = []
         self._next_try = FOREVER
         self._tries = 0
+        self._turned_away: dict[int, float] = {}
+        """By uid: when the log has named that user last."""
         self._verbs: dict[str, Callable[[Caller, Request], None]] = {
             "status": self._tell_status,
             "follow": self._let_follow,
@@ -147,18 +152,23 @@ class Control:
         connection = Connection(sock, peer, self._selector, self._asked)
         self._connections = [one for one in self._connections if not one.closed]
         if not peer.may_command:
-            log.warning(
-                "control: pid %s of the user with uid %d was turned away: it is neither this "
-                "master's user nor root",
-                peer.pid,
-                peer.uid,
-            )
+            self._name(peer, monotonic())
             connection.send_away("You are neither this master's user nor root.")
         elif len(self._connections) >= MOST_CONNECTIONS:
             connection.send_away(
                 f"{MOST_CONNECTIONS} control connections are open already; try again later."
             )
         self._connections.append(connection)
+
+    def _name(self, stranger: Peer, now: float) -> None:
+        if now - self._turned_away.get(stranger.uid, -FOREVER) >= SAID_LATELY:
+            self._turned_away[stranger.uid] = now
+            log.warning(
+                "control: pid %s of the user with uid %d was turned away: it is neither this "
+                "master's user nor root",
+                stranger.pid,
+                stranger.uid,
+            )
 
     def adopt(self, sock: socket.socket) -> None:
         """Listen to one of our own children, which has the other end."""

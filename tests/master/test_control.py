@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from forkserve.control.peer import Peer
 from forkserve.control.protocol import encode
 from forkserve.master.connection import MOST_AT_ONCE as MOST_REQUESTS_AT_ONCE
 from forkserve.master.control import MOST_AT_ONCE, MOST_CONNECTIONS, Control, Means, _fields
 from forkserve.master.door import Door
+from forkserve.master.logbook import log
 from forkserve.supervisor import actions
 from forkserve.supervisor.actions import Note
 
@@ -108,6 +110,26 @@ def test_one_that_ends_makes_room_for_another(loop: Loop) -> None:
     assert answer(another)["ok"]
     for sock in crowd:
         sock.close()
+
+
+def test_a_stranger_cannot_fill_the_log(
+    loop: Loop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be another user")
+    monkeypatch.setattr(log, "propagate", False)
+    log.addHandler(caplog.handler)
+    try:
+        for uid in (65534, 65534, 1):
+            os.seteuid(uid)  # which the kernel keeps for who has made a socket (unix(7))
+            stranger, ours = socket.socketpair()
+            os.seteuid(0)
+            loop.control._admit(ours, Peer.of(ours))
+            assert "neither" in answer(stranger)["error"]
+    finally:
+        log.removeHandler(caplog.handler)
+    named = [record.args[1] for record in caplog.records if isinstance(record.args, tuple)]
+    assert named == [65534, 1]
 
 
 def test_among_many_everybody_has_a_turn(loop: Loop) -> None:
