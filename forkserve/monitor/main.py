@@ -8,11 +8,14 @@ import signal
 from typing import NoReturn
 
 from forkserve import titles
-from forkserve.channel import Channel, Trouble
+from forkserve.channel import BootFailed, Channel, Trouble
 from forkserve.monitor import Errand
 from forkserve.worker import birth, lifeline
 
 SHORT_NAME = "forkserve-mntr"
+
+BOOT_FAILED = 3
+"""The exit code, as of a worker that cannot import the app."""
 
 
 def run(errand: Errand) -> NoReturn:
@@ -31,8 +34,13 @@ def _be_the_monitor(errand: Errand) -> int:
     _complain_through(errand.channel)
     # Else prometheus-client would keep its numbers in the app's directory for them.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    from forkserve.monitor.serve import serve
-
+    try:
+        from forkserve.monitor.serve import serve
+    except ImportError as exc:
+        # They were there when the master began; since then somebody has changed them.
+        headline = f'{exc}; "pip install forkserve[monitor]" brings what it needs'
+        errand.channel.offer(BootFailed(headline, "", ""))
+        return BOOT_FAILED
     return serve(errand)
 
 
