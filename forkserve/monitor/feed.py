@@ -143,7 +143,7 @@ class Feed:
         self._waiting[number] = answer
         self._say(number, "status")
         status = await answer
-        status["monitor"] = {"pid": os.getpid()} | status.get("monitor", {})
+        status["monitor"] = {"pid": os.getpid()}
         self._remember(status)
         async with self._news:
             self._newest, self._at = status, monotonic()

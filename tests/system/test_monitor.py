@@ -71,6 +71,8 @@ def test_a_killed_monitor_comes_back_and_the_service_notices_nothing(start: Star
         assert again != pid
         assert port_again == port
         assert ask(port, "/readyz")[0] == 200
+        # No page in a browser on this machine can read it, by whatever name it gets here.
+        assert ask(port, "/status", host="attacker.example")[0] == 421
     assert not load.failed
     assert server.stop() == 0
     assert is_gone(again)
@@ -224,7 +226,14 @@ def test_an_address_for_all_is_warned_of(start: Start) -> None:
     server.wait_for_log(r"WARNING .*the monitor at 0\.0\.0\.0:0 asks nobody for a token")
     _, port = the_monitor(server)
     assert ask(port, "/status", host="status.example.org")[0] == 200
+    for _ in range(3):  # Nor can anybody fill the log.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as nonsense:
+            nonsense.sendall(b"\0\r\n\r\n")
+            assert b" 400 " in nonsense.recv(1000)
+    complaint = "has a difficulty: Invalid HTTP request received."
+    server.wait_for_log(complaint)
     assert server.stop() == 0
+    assert server.log.count(complaint) == 1
 
 
 BLOCKS = """
