@@ -18,7 +18,9 @@ from forkserve.monitor import page
 OPEN = ("/livez", "/readyz")
 """For who checks health, and has no place for a token."""
 
-COOKIE = "forkserve_monitor"
+COOKIE = "forkserve_monitor_"
+"""Begins the cookie's name. Browsers keep cookies by host and not by port, so those of several
+monitors on one machine have to differ."""
 
 
 class Token:
@@ -26,7 +28,12 @@ class Token:
 
     def __init__(self, token: bytes) -> None:
         self._key = token
-        self.cookie = hmac.new(token, b"forkserve's dashboard", hashlib.sha256).hexdigest()
+        self.cookie = self._derived(b"forkserve's dashboard")
+        self.cookie_name = COOKIE + self._derived(b"its name")[:8]
+
+    def _derived(self, purpose: bytes) -> str:
+        """From which nobody can tell the token."""
+        return hmac.new(self._key, purpose, hashlib.sha256).hexdigest()
 
     def is_right(self, said: str) -> bool:
         return hmac.compare_digest(_digest(self._key), _digest(said.encode("utf-8", "replace")))
@@ -36,7 +43,7 @@ class Token:
         scheme, _, said = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_right(said.strip()):
             return True
-        kept = _cookie(headers.get("cookie", ""))
+        kept = _cookie(headers.get("cookie", ""), self.cookie_name)
         return hmac.compare_digest(_digest(self.cookie.encode()), _digest(kept.encode()))
 
 
@@ -79,7 +86,8 @@ class Doors:
     def _admission(self) -> Response:
         assert self._token is not None
         response = RedirectResponse("./", 303)
-        response.set_cookie(COOKIE, self._token.cookie, httponly=True, samesite="strict")
+        token = self._token
+        response.set_cookie(token.cookie_name, token.cookie, httponly=True, samesite="strict")
         return response
 
 
@@ -101,9 +109,9 @@ def _closed(request: Request) -> Response:
     return PlainTextResponse(sentence, 401, challenge)
 
 
-def _cookie(header: str) -> str:
+def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found else ""

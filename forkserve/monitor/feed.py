@@ -102,12 +102,14 @@ class Feed:
             raise NoAnswerError(f"the master has not answered within {PATIENCE:g} s") from None
 
     async def changes(self) -> AsyncIterator[Status]:
-        """The newest status, again and again. Who is slow misses some."""
+        """The newest status, again and again. Who is slow misses some, but never the last."""
+        told: Status = {}
         while True:
-            if self._newest:
-                yield self._newest
             async with self._news:
-                await self._news.wait()
+                while not self._newest or self._newest is told:
+                    await self._news.wait()
+            told = self._newest
+            yield told
 
     # -- asking -----------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Feed:
         self._waiting[number] = answer
         self._say(number, "status")
         status = await answer
-        status["monitor"] = {"pid": os.getpid()} | status.get("monitor", {})
+        status["monitor"] = {"pid": os.getpid()}
         self._remember(status)
         async with self._news:
             self._newest, self._at = status, monotonic()

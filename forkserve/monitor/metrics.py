@@ -25,6 +25,19 @@ from forkserve.monitor.feed import Status
 PHASES = ("starting", "ready", "draining", "killed")
 STATES = ("starting", "serving", "reloading", "stopping")
 
+CAUSES = (
+    "boot_timed_out",
+    "crashed",
+    "failed_to_boot",
+    "hung",
+    "left",
+    "out_of_memory",
+    "recycled",
+    "reloaded",
+)
+"""Why a worker may have been replaced. All are shown from the first, at zero: of a counter that
+begins at one, Prometheus does not see that it has risen."""
+
 _Worker: TypeAlias = Mapping[str, Any]
 
 
@@ -81,9 +94,9 @@ def _of_the_service(status: Status) -> Iterator[Metric]:
     )
     yield _counters(
         "forkserve_worker_restarts",
-        "Workers that ended, by cause.",
+        "Workers that were replaced, by cause.",
         "cause",
-        status["restarts"],
+        dict.fromkeys(CAUSES, 0) | status["restarts"],
     )
     yield _counter(
         "forkserve_faults",
@@ -95,6 +108,9 @@ def _of_the_service(status: Status) -> Iterator[Metric]:
 def _of_requests(status: Status) -> Iterator[Metric]:
     workers, totals = status["workers"], status["totals"]
     yield _counter("forkserve_requests", "Requests answered.", totals["requests"])
+    yield _counter(
+        "forkserve_requests_lost", "Requests that died with their worker.", totals["lost"]
+    )
     yield _gauge(
         "forkserve_requests_in_flight",
         "Requests begun and not answered yet.",
@@ -146,6 +162,11 @@ def _of_each_worker(workers: list[_Worker]) -> Iterator[Metric]:
 
     yield gauge(
         "event_loop_lag_seconds", "How late a worker's event loop turns.", lambda w: w["lag"]
+    )
+    yield gauge(
+        "event_loop_highest_lag_seconds",
+        "... at the worst in the last half a minute, or a little more.",
+        lambda w: w["highest_lag"],
     )
     yield gauge("worker_resident_memory_bytes", "Shared pages in full.", lambda w: w["rss"])
     yield gauge(

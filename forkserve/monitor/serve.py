@@ -10,17 +10,19 @@ from collections.abc import Iterator
 import uvicorn
 
 from forkserve.channel import BootExtended, LastCall, Ready
+from forkserve.config.bind import Bind
 from forkserve.config.monitor import is_private
 from forkserve.monitor import Errand
 from forkserve.monitor.doors import Doors, Token
 from forkserve.monitor.feed import Feed
 from forkserve.monitor.web import make_app
 
-SIGN_OF_LIFE = 5.0
+SIGN_OF_LIFE = 2.0
 """Seconds between two signs of life that the master gets."""
 
-PATIENCE = 30.0
-"""Seconds after such a sign for which the master has patience."""
+PATIENCE = 10.0
+"""Seconds after such a sign for which the master has patience. Less than those take who would
+end the whole service because /livez does not answer (Kubernetes: three probes, 30 s)."""
 
 MOST_CONNECTIONS = 256
 """More are answered 503: nobody shall have the monitor use up the machine's memory."""
@@ -45,9 +47,11 @@ async def _serve(errand: Errand) -> None:
     where = errand.settings.monitor
     assert where is not None
     token = Token(bytes(errand.token)) if errand.token else None
+    # No browser can be led to a Unix socket.
+    on_loopback = isinstance(where, Bind) and is_private(where)
     app = make_app(feed, errand.settings.ready_min)
     config = uvicorn.Config(
-        Doors(app, token, only_local_names=is_private(where) and token is None),
+        Doors(app, token, only_local_names=on_loopback and token is None),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -25,6 +25,9 @@ from forkserve.monitor.readiness import why_not_ready
 MOST_DASHBOARDS = 64
 """So many may be open at once."""
 
+RETRY = 1000
+"""Milliseconds after which a browser whose stream has ended comes again."""
+
 
 def make_app(feed: Feed, ready_min: int) -> Starlette:
     """``ready_min``: how many workers have to be ready for the service to be."""
@@ -77,6 +80,7 @@ class _Answers:
     async def _stream(self) -> AsyncIterator[str]:
         self._dashboards += 1
         try:
+            yield f"retry: {RETRY}\n\n"
             yield _event("past", list(self._feed.past))
             async for status in self._feed.changes():
                 yield _event("status", status)

@@ -20,6 +20,7 @@ def worker(number: int, **details: Any) -> dict[str, Any]:
         "in_flight": 1,
         "busy": 2.5,
         "lag": 0.001,
+        "highest_lag": 0.25,
         "accepts": 7,
         "connections": 3,
         "serving": {"method": "GET", "path": "/", "for": 0.1},
@@ -55,6 +56,6 @@ def status(**details: Any) -> dict[str, Any]:
         "deaths": [],
         "events": [],
         "durations": {"bounds": [0.1, 1.0], "counts": [20, 7, 3], "sum": 12.5},
-        "totals": {"requests": 100, "busy": 50.0},
-        "faults": 0,
+        "totals": {"requests": 100, "lost": 1, "accepts": 70, "busy": 50.0},
+        "faults": 9,
     } | details

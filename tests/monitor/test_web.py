@@ -9,15 +9,17 @@ import re
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from starlette.datastructures import Headers
 
+from forkserve.monitor import doors, page
 from forkserve.monitor import feed as feeding
-from forkserve.monitor import page
-from forkserve.monitor.doors import COOKIE, Doors, Token, is_local_name
+from forkserve.monitor.doors import Doors, Token, is_local_name
 from forkserve.monitor.feed import Feed
 from forkserve.monitor.readiness import why_not_ready
 from forkserve.monitor.web import make_app
@@ -103,14 +105,17 @@ def test_answers() -> None:
     asyncio.run(story())
 
 
-def test_who_asks_at_once_shares_an_answer() -> None:
+def test_who_asks_at_once_or_soon_after_shares_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        async with monitored() as (master, client, _):
-            await client.get("/status")
-            before = master.asked
-            await asyncio.gather(*(client.get("/metrics") for _ in range(200)))
+        async with monitored() as (master, _client, feed):
+            for _ in range(200):
+                await feed.status()
             # More than one only where the machine takes longer than an answer is fresh.
-            assert master.asked - before < 100
+            assert master.asked < 100
+            monkeypatch.setattr(feeding, "FRESH", 0.0)
+            before = master.asked
+            await asyncio.gather(*(feed.status() for _ in range(200)))
+            assert master.asked - before <= 2  # the feed asks for itself, too
 
     asyncio.run(story())
 
@@ -158,11 +163,29 @@ def test_a_browser_exchanges_the_token_for_a_cookie_that_does_not_hold_it() -> N
             assert TOKEN not in admitted.headers["location"]
             assert (await client.get("/")).status_code == 200  # httpx has kept the cookie
             client.cookies.clear()
+            name = Token(TOKEN.encode()).cookie_name
             for forged in ("", "x", TOKEN):
-                answer = await client.get("/", headers={"cookie": f"{COOKIE}={forged}"})
+                answer = await client.get("/", headers={"cookie": f"{name}={forged}"})
                 assert answer.status_code == 401, forged
 
     asyncio.run(story())
+
+
+def test_a_browser_can_be_in_at_two_monitors_of_one_machine() -> None:
+    """It keeps one cookie of a name for all ports of a host."""
+    assert Token(b"one").cookie_name != Token(b"another").cookie_name
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By nothing but hmac.compare_digest: without it nobody gets in."""
+    token = Token(TOKEN.encode())
+    monkeypatch.setattr(doors.hmac, "compare_digest", lambda a, b: False)
+    assert not token.is_right(TOKEN)
+    for name, value in {
+        "authorization": f"Bearer {TOKEN}",
+        "cookie": f"{token.cookie_name}={token.cookie}",
+    }.items():
+        assert not token.is_known_to(Headers({name: value}))
 
 
 def test_a_name_that_somebody_owns_is_not_answered_without_a_token() -> None:
@@ -199,7 +222,12 @@ def test_browsers_keep_nothing_and_execute_only_what_stands_in_the_page() -> Non
         async with monitored() as (_, client, _feed):
             headers = (await client.get("/")).headers
             assert headers["cache-control"] == "no-store"
+            # Other pages can neither take it in, nor lay something over it; nor hear of it.
+            assert headers["cross-origin-resource-policy"] == "same-origin"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
             policy = headers["content-security-policy"]
+            assert "frame-ancestors 'none'" in policy
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
             script = re.findall(r"<script>(.*?)</script>", page.HTML, re.S)
@@ -255,3 +283,50 @@ def test_an_event_brings_a_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None
             await _wait(lambda: master.asked == 2)
 
     asyncio.run(story())
+
+
+def test_who_never_reads_misses_some_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "FRESH", 0.0)
+    monkeypatch.setattr(feeding, "SOON", 0.0)
+    monkeypatch.setattr(feeding, "EVERY", 1000.0)
+    last = 20
+
+    async def story() -> None:
+        async with (
+            monitored() as (master, _client, feed),
+            serving(feed) as base,
+            httpx.AsyncClient(base_url=base, timeout=20) as client,
+            client.stream("GET", "/events") as not_read,
+            client.stream("GET", "/events") as read,
+        ):
+            lines = read.aiter_lines()
+            for number in range(1, last + 1):
+                # In all, far more than the kernel takes for anybody.
+                master.status = status(faults=number, name="x" * 1_000_000)
+                master.say({"id": 1, "event": {}})
+                await _told(lines, number)
+            assert await _told(not_read.aiter_lines(), last) < last
+
+    asyncio.run(story())
+
+
+@asynccontextmanager
+async def serving(feed: Feed) -> AsyncIterator[str]:
+    """The monitor's app, for real clients; where it is."""
+    server = uvicorn.Server(uvicorn.Config(make_app(feed, 1), log_config=None, lifespan="off"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        task = asyncio.ensure_future(server.serve([listening]))
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+async def _told(lines: AsyncIterator[str], faults: int) -> int:
+    """Read on until the status with so many faults; how many have come."""
+    count = 0
+    async for line in lines:
+        if line.startswith("data: {"):
+            count += 1
+            if json.loads(line.removeprefix("data: "))["faults"] == faults:
+                break
+    return count

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.system.server import PATIENCE, Server
+from tests.system.test_monitor import dashboard, the_monitor
 
 Start = Callable[..., Server]
 
@@ -33,6 +34,7 @@ class Page:
         self._devtools = devtools
         self._number = 0
         self.complaints: list[Any] = []
+        """Errors in the console, and of the network."""
 
     def call(self, method: str, **params: Any) -> Any:
         self._number += 1
@@ -83,9 +85,11 @@ def opened(url: str, folder: Path) -> Iterator[Page]:
         browser.stderr.close()
 
 
-def test_a_browser_sees_a_death_and_a_reload(start: Start, tmp_path: Path) -> None:
+def test_a_browser_sees_what_happens_and_whether_it_still_does(
+    start: Start, tmp_path: Path
+) -> None:
     server = start("-w", "2", "--monitor", "0").wait_until_ready()
-    port = int(server.wait_for_log(r"the monitor .* is at http://127\.0\.0\.1:(\d+)")[1])
+    monitor, port = the_monitor(server)
     with opened(f"http://127.0.0.1:{port}/", tmp_path / "browser") as page:
 
         def shows(element: str, text: str) -> bool:
@@ -103,4 +107,34 @@ def test_a_browser_sees_a_death_and_a_reload(start: Start, tmp_path: Path) -> No
         server.wait_for("the reload", lambda: shows("facts", "generation 2"))
         server.wait_for("its end", lambda: shows("events", "reload done"))
         assert page.complaints == []
+
+        # Another monitor knows nothing of the past, but the page does.
+        began = page.value("past[0].at")
+        since = server.mark()
+        os.kill(monitor, signal.SIGKILL)
+        monitor, _ = the_monitor(server, since)
+        server.wait_for("the new monitor", lambda: shows("tree", str(monitor)))
+        assert page.value("past[0].at") == began
+
+        os.kill(monitor, signal.SIGSTOP)
+        server.wait_for("the silence", lambda: shows("state", "no news for"))
+        os.kill(monitor, signal.SIGCONT)
+        server.wait_for("its end", lambda: shows("state", "serving"))
+
+        # It is not let in, and so tries again until it is.
+        page.call("Page.navigate", url="about:blank")
+        with ExitStack() as others:
+            server.wait_for("no room", lambda: _is_full(others, port))
+            page.complaints.clear()
+            page.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
+            server.wait_for("refused", lambda: not page.value("''") and page.complaints != [])
+            assert shows("state", "connecting")
+        server.wait_for("let in", lambda: shows("state", "serving"))
+        assert [one for one in page.complaints if one["method"] == "Runtime.exceptionThrown"] == []
     assert server.stop() == 0
+
+
+def _is_full(others: ExitStack, port: int) -> bool:
+    """Take what room there still is for dashboards."""
+    stream = others.enter_context(dashboard(port))
+    return stream.status == 503
