@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from forkserve import __version__
 from forkserve.supervisor import Phase, Supervisor
@@ -25,8 +26,7 @@ class UnreadableError(Exception):
     """The file cannot be replayed. The message is one sentence with the file and the line."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Who:
+class Who(NamedTuple):
     """One process of a master's, as the brain knows it."""
 
     kind: str
@@ -35,8 +35,7 @@ class Who:
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What was known of a process at some moment."""
 
     phase: Phase
