@@ -21,7 +21,7 @@ import pytest
 from forkserve.control.peer import Peer
 from forkserve.control.protocol import encode
 from forkserve.master.connection import MOST_AT_ONCE as MOST_REQUESTS_AT_ONCE
-from forkserve.master.control import MOST_AT_ONCE, MOST_CONNECTIONS, Control, Means, _fields
+from forkserve.master.control import MOST_AT_ONCE, MOST_CONNECTIONS, Access, Control, _fields
 from forkserve.master.door import Door
 from forkserve.master.logbook import log
 from forkserve.supervisor import actions
@@ -55,7 +55,7 @@ class Loop:
         return sock
 
 
-NOBODY = typing.cast(Means, None)
+NOBODY = typing.cast(Access, None)
 """To carry out what is asked: nothing is here."""
 
 STATUS = b'{"id": 1, "do": "status"}\n'
