@@ -26,6 +26,7 @@ from forkserve.control.client import Client, ControlError
 from forkserve.control.protocol import Lines
 from forkserve.master.connection import MOST_UNDER_WAY
 from forkserve.master.control import MOST_CONNECTIONS
+from tests.system.people import open_to_everybody
 from tests.system.server import APP, PATIENCE, Server, is_zombie
 
 Start = Callable[..., Server]
@@ -410,6 +411,23 @@ def test_which_one_is_meant(start: Start, folder: Path) -> None:
         assert none.returncode == 1
         assert none.stderr.count("\n") == 1
         assert none.stderr.startswith("forkserve: ")
+
+
+def test_root_finds_that_of_another_user_by_its_pid(start: Start, folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have a server of another user")
+    nobody = pwd.getpwnam("nobody")
+    place = folder / "run"
+    place.mkdir()
+    os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    under = [*open_to_everybody(folder), "setpriv", *ids, "--"]
+    server = start("-w", "1", "--control", str(place / "c.sock"), under=under).wait_until_ready()
+    assert os.stat(f"/proc/{server.pid}").st_uid == nobody.pw_uid
+    found = forkserve(server, "status", "--json", "--pid", str(server.pid))
+    assert json.loads(found.stdout)["pid"] == server.pid
+    assert str(place) not in forkserve(server, "list").stdout
+    assert server.stop() == 0
 
 
 # -- the socket's file --------------------------------------------------------------------
