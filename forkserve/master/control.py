@@ -281,7 +281,7 @@ class Control:
     def _dump(self, caller: Caller, request: Request) -> None:
         worker = self._worker(request)
         order = Dump(caller, worker, lambda: self._ask_for_stacks(worker))
-        self._begin(order, f"the stacks of worker {worker.id}")
+        self._begin(order, f"a dump of worker {worker.id}")
         order.begin()
 
     def _ask_for_stacks(self, worker: WorkerChild) -> None:

@@ -517,6 +517,11 @@ def test_a_place_that_cannot_be_made_is_said_and_it_serves(start: Start, folder:
     server = start("-w", "1", "--control", str(folder / "nowhere" / "c.sock")).wait_until_ready()
     server.wait_for_log(r"WARNING +no control socket, so .*there is no directory")
     assert server.get().startswith("VERSION")
+    (folder / "forkserve").mkdir(mode=0o755)
+    server = start("-w", "1").wait_until_ready()
+    why = "is open to others .its mode is 755, not 700.; choose another place with --control"
+    server.wait_for_log(rf"WARNING +no control socket, so .* {folder}/forkserve {why}")
+    assert server.get().startswith("VERSION")
 
 
 def test_off_is_off(start: Start, folder: Path) -> None:
