@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -532,21 +533,40 @@ def test_off_is_off(start: Start, folder: Path) -> None:
 
 @pytest.mark.parametrize("way", ["by pid", "a path"])
 def test_after_an_upgrade_the_new_master_has_one(start: Start, folder: Path, way: str) -> None:
+    """At once, and not only when the old one has gone, which has a request to answer."""
+    slow = """    import asyncio
+    while scope["path"] == "/slow" and not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    body ="""
+    (folder / "app.py").write_text(APP.replace("    body =", slow))
     path = folder / "c.sock"
     server = start("-w", "1", *(["--control", str(path)] if way == "a path" else []))
     server.wait_until_ready()
-    with client(server) if way == "by pid" else Client.connect(str(path)) as old:
+    answered: list[str] = []
+    asks = threading.Thread(target=lambda: answered.append(server.get("/slow")), daemon=True)
+    before = path_of(server) if way == "by pid" else path
+    with Client.connect(str(before)) as old:
+        asks.start()
+        server.wait_for("in flight", lambda: old.status()["workers"][0]["in_flight"] == 1)
         assert server.upgrade() == "done"
-        events = old.follow()
+        after = path_of(server) if way == "by pid" else path
+        server.wait_for("the new socket", lambda: _answers(after, server.pid))
+        assert after == before or not before.exists()
+        assert old.status()["pid"] == server.process.pid  # who is in may stay
+        (folder / "go").touch()
+        asks.join()
         with contextlib.suppress(ControlError):  # its end
-            assert {event["kind"] for event in events}
-    new = path if way == "a path" else path_of(server)
-    server.wait_for("the new socket", new.exists)
-    with Client.connect(str(new), PATIENCE) as asking:
-        assert asking.status()["pid"] == server.pid != server.process.pid
+            assert {event["kind"] for event in old.follow()}
+    assert answered[0].startswith("VERSION")
+    assert server.process.pid != server.pid
     assert server.stop() == 0
-    assert not new.exists()
-    assert os.listdir(folder / "forkserve") == [] if way == "by pid" else True
+    assert not after.exists()
+
+
+def _answers(path: Path, pid: int) -> bool:
+    with contextlib.suppress(ControlError):
+        return status_at(path)["pid"] == pid
+    return False
 
 
 def test_while_an_upgrade_is_tried_and_when_it_has_failed_the_old_one_is_asked(
