@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -180,7 +181,15 @@ def _run(args: Sequence[str], origin: Origin, inheritance: Inheritance | None) -
         return _check(args[1:])
     if command == "replay":
         return _replay(args[1:])
+    _check_for_a_slip(command)
     return _serve(args, origin, inheritance)
+
+
+def _check_for_a_slip(word: str) -> None:
+    """Raises WrongArguments if a command was meant: what has no colon is no app either."""
+    if ":" not in word and not word.startswith("-"):
+        for near in difflib.get_close_matches(word, (*COMMANDS, "check", "replay"), n=1):
+            raise WrongArguments([f'there is no command "{word}"; did you mean {near}?'])
 
 
 def complain(problems: Sequence[str]) -> None:

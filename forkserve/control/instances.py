@@ -8,6 +8,7 @@ from typing import Any
 
 from forkserve.control import places
 from forkserve.control.client import Client, ControlError, RefusedError, SilentError
+from forkserve.control.peer import ROOT
 
 PATIENCE = 5.0
 """Seconds that a master may take to say who it is."""
@@ -88,7 +89,8 @@ def _by_pid(text: str) -> str:
     """The path of the socket of that master. Raises ControlError."""
     pid = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else _read(text)
     beside = [] if text.isdigit() else [places.beside(text)]
-    paths = [*beside, *places.known()]
+    # Root may ask anybody, and has said whom.
+    paths = [*beside, *places.known(everybodys=os.geteuid() == ROOT)]
     for path in paths:
         if _who_listens_at(path) == pid:  # without asking it, who may not answer
             return path

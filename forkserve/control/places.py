@@ -51,11 +51,11 @@ def beside(pidfile: str) -> str:
     return f"{os.path.abspath(pidfile).removesuffix('.pid')}.control{SUFFIX}"
 
 
-def known() -> list[str]:
+def known(*, everybodys: bool = False) -> list[str]:
     """The path of each socket that may be a control socket of this user's, by pid if it is
-    called so."""
+    called so. ``everybodys``: or of any other's that can be seen."""
     found = [path for directory in _directories() for path in _sockets_in(directory)]
-    found += [path for path in _of_masters() if path not in found]
+    found += [path for path in _of_masters(everybodys) if path not in found]
     return found
 
 
@@ -127,8 +127,8 @@ def _sockets_in(directory: str) -> list[str]:
 # -- any other place ----------------------------------------------------------------------
 
 
-def _of_masters() -> Iterator[str]:
-    """Every path on which one process of this user's listens that is called like a master.
+def _of_masters(everybodys: bool) -> Iterator[str]:
+    """Every path on which one process listens that is called like a master.
 
     Linux only. What a master serves its app on is in its workers' hands too, so it is left
     alone. Whoever is called so and is no master will not answer like one.
@@ -137,7 +137,7 @@ def _of_masters() -> Iterator[str]:
         return
     holders: Counter[str] = Counter()
     for name in os.listdir("/proc"):
-        if name.isdigit() and _is_called_so(name):
+        if name.isdigit() and _is_called_so(name) and (everybodys or _is_ours(name)):
             holders.update(set(_socket_inodes(name)))
     for inode, path in _listening().items():
         if holders[inode] == 1:
@@ -163,8 +163,15 @@ def _listening() -> dict[str, str]:
 def _is_called_so(pid: str) -> bool:
     try:
         with open(f"/proc/{pid}/comm") as comm:
-            return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and comm.read().startswith(_COMM)
+            return comm.read().startswith(_COMM)
     except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _is_ours(pid: str) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+    except OSError:
         return False
 
 

@@ -71,7 +71,7 @@ class Connection:
 
         self._events = 0
         self._since = monotonic()
-        """When it did something last."""
+        """When it did last what it is to do: read what waits for it, or want something."""
 
         self._watch()
 
@@ -117,7 +117,8 @@ class Connection:
             self.close()
             return
         if data:
-            self._since = monotonic()
+            if not self._unsent:  # else it is to read, and not to say more
+                self._since = monotonic()
             self._lines.feed(data)
             self._has_lines = True  # their turn comes, with that of others
         else:

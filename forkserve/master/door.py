@@ -50,8 +50,10 @@ class Door:
                 self._socket, self._file = listen_on_path(
                     bind, BACKLOG, places.MODE, None, at_once=at_once
                 )
-        except (BindError, places.PlaceError) as exc:
+        except BindError as exc:
             return str(exc)
+        except places.PlaceError as exc:
+            return f"{exc}; choose another place with --control"
         except OSError as exc:
             return f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc.strerror)
         return ""

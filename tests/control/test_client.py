@@ -57,19 +57,25 @@ def test_and_no_longer(tmp_path: Path) -> None:
         assert master.asked == ["reload", "status", "status"]
 
 
-def test_a_stop_is_over_when_the_master_has_let_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_stop_is_over_when_the_master_has_let_go(tmp_path: Path, ends: bool) -> None:
     def stops(asked: Iterator[Request]) -> Iterator[Request]:
         yield {"id": next(asked)["id"], "ok": True, "code": 0}
         yield {"id": next(asked)["id"], "ok": True, "status": {}}
+        if not ends:
+            yield from never(asked)
 
     with (
         Listener(tmp_path / "c.sock", stops) as master,
         Client.connect(master.path, SOON) as client,
     ):
-        answers = client.stop()
-        assert next(answers)["code"] == 0
-        client._wait_for_the_end()  # it lives, so it is waited for; then it closes
-        assert master.asked == ["stop", "status"]
+        assert next(client.stop())["code"] == 0
+        if ends:
+            client._wait_for_the_end()  # it lives, so it is waited for; then it closes
+        else:
+            with pytest.raises(SilentError):
+                client._wait_for_the_end()
+        assert master.asked == ["stop", *["status"] * (1 if ends else 2)]
 
 
 def test_a_no_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def is_full(asked: Iterator[Request]) -> Iterator[Request]:
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Known]:
     """Adds a socket to those that are known, and says where it is."""
     paths: list[str] = []
-    monkeypatch.setattr(module.places, "known", lambda: paths)
+    monkeypatch.setattr(module.places, "known", lambda **_: paths)
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     with contextlib.ExitStack() as listening:
 

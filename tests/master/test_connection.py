@@ -109,7 +109,10 @@ def test_who_takes_nothing_of_what_waits_for_it_is_dropped_in_the_end(line: Line
     line.connection.under_way = 1
     line.connection.send({"text": "x" * 500_000})  # the kernel does not take all of it
     since = monotonic()
+    line.say(b'{"do": "status"}')
     line.turn(since + STALL - 20)
+    assert len(line.asked) == 1
+    assert line.connection.due() <= since + STALL  # to ask for more is no help
     assert not line.connection.closed
     line.turn(since + STALL)
     assert line.connection.closed

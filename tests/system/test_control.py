@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -26,6 +27,7 @@ from forkserve.control.client import Client, ControlError
 from forkserve.control.protocol import Lines
 from forkserve.master.connection import MOST_UNDER_WAY
 from forkserve.master.control import MOST_CONNECTIONS
+from tests.system.people import open_to_everybody
 from tests.system.server import APP, PATIENCE, Server, is_zombie
 
 Start = Callable[..., Server]
@@ -412,6 +414,23 @@ def test_which_one_is_meant(start: Start, folder: Path) -> None:
         assert none.stderr.startswith("forkserve: ")
 
 
+def test_root_finds_that_of_another_user_by_its_pid(start: Start, folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have a server of another user")
+    nobody = pwd.getpwnam("nobody")
+    place = folder / "run"
+    place.mkdir()
+    os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    under = [*open_to_everybody(folder), "setpriv", *ids, "--"]
+    server = start("-w", "1", "--control", str(place / "c.sock"), under=under).wait_until_ready()
+    assert os.stat(f"/proc/{server.pid}").st_uid == nobody.pw_uid
+    found = forkserve(server, "status", "--json", "--pid", str(server.pid))
+    assert json.loads(found.stdout)["pid"] == server.pid
+    assert str(place) not in forkserve(server, "list").stdout
+    assert server.stop() == 0
+
+
 # -- the socket's file --------------------------------------------------------------------
 
 
@@ -499,6 +518,11 @@ def test_a_place_that_cannot_be_made_is_said_and_it_serves(start: Start, folder:
     server = start("-w", "1", "--control", str(folder / "nowhere" / "c.sock")).wait_until_ready()
     server.wait_for_log(r"WARNING +no control socket, so .*there is no directory")
     assert server.get().startswith("VERSION")
+    (folder / "forkserve").mkdir(mode=0o755)
+    server = start("-w", "1").wait_until_ready()
+    why = "is open to others .its mode is 755, not 700.; choose another place with --control"
+    server.wait_for_log(rf"WARNING +no control socket, so .* {folder}/forkserve {why}")
+    assert server.get().startswith("VERSION")
 
 
 def test_off_is_off(start: Start, folder: Path) -> None:
@@ -509,21 +533,40 @@ def test_off_is_off(start: Start, folder: Path) -> None:
 
 @pytest.mark.parametrize("way", ["by pid", "a path"])
 def test_after_an_upgrade_the_new_master_has_one(start: Start, folder: Path, way: str) -> None:
+    """At once, and not only when the old one has gone, which has a request to answer."""
+    slow = """    import asyncio
+    while scope["path"] == "/slow" and not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    body ="""
+    (folder / "app.py").write_text(APP.replace("    body =", slow))
     path = folder / "c.sock"
     server = start("-w", "1", *(["--control", str(path)] if way == "a path" else []))
     server.wait_until_ready()
-    with client(server) if way == "by pid" else Client.connect(str(path)) as old:
+    answered: list[str] = []
+    asks = threading.Thread(target=lambda: answered.append(server.get("/slow")), daemon=True)
+    before = path_of(server) if way == "by pid" else path
+    with Client.connect(str(before)) as old:
+        asks.start()
+        server.wait_for("in flight", lambda: old.status()["workers"][0]["in_flight"] == 1)
         assert server.upgrade() == "done"
-        events = old.follow()
+        after = path_of(server) if way == "by pid" else path
+        server.wait_for("the new socket", lambda: _answers(after, server.pid))
+        assert after == before or not before.exists()
+        assert old.status()["pid"] == server.process.pid  # who is in may stay
+        (folder / "go").touch()
+        asks.join()
         with contextlib.suppress(ControlError):  # its end
-            assert {event["kind"] for event in events}
-    new = path if way == "a path" else path_of(server)
-    server.wait_for("the new socket", new.exists)
-    with Client.connect(str(new), PATIENCE) as asking:
-        assert asking.status()["pid"] == server.pid != server.process.pid
+            assert {event["kind"] for event in old.follow()}
+    assert answered[0].startswith("VERSION")
+    assert server.process.pid != server.pid
     assert server.stop() == 0
-    assert not new.exists()
-    assert os.listdir(folder / "forkserve") == [] if way == "by pid" else True
+    assert not after.exists()
+
+
+def _answers(path: Path, pid: int) -> bool:
+    with contextlib.suppress(ControlError):
+        return status_at(path)["pid"] == pid
+    return False
 
 
 def test_while_an_upgrade_is_tried_and_when_it_has_failed_the_old_one_is_asked(
@@ -611,11 +654,12 @@ def test_nonsense_is_answered_and_harms_nobody(start: Start) -> None:
 def test_who_does_not_read_is_dropped(start: Start) -> None:
     server = start("-w", "1").wait_until_ready()
     server.wait_for("three children", lambda: len(server.children()) == 3)
-    fds = server.fds()
+    fds, most = server.fds(), server.rss() + 64 * (1 << 20) // resource.getpagesize()
     with raw(server) as sock:
         with contextlib.suppress(OSError):
-            while True:  # until it is dropped; it would take all the memory there is otherwise
+            while server.rss() < most:  # until it is dropped
                 sock.sendall(b'{"do": "status"}\n' * 1000)
+        assert server.rss() < most
         still_goes_on(server)
         server.wait_for("flat", settled(server, fds))
 

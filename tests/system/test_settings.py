@@ -120,8 +120,18 @@ def test_wsgi_apps_are_served_through_a2wsgi(start: Start, folder: Path) -> None
     assert server.stop() == 0
 
 
+def test_a_slip_in_a_command_is_not_taken_for_an_app(folder: Path) -> None:
+    for word, meant in [("relaod", "reload"), ("stauts", "status"), ("chek", "check")]:
+        done = forkserve(folder, word)
+        said = f'forkserve: there is no command "{word}"; did you mean {meant}?\n'
+        assert (done.returncode, done.stderr) == (2, said)
+    for words in (["main"], ["--reload", "main"]):
+        assert '"main" is not "module:attribute"' in forkserve(folder, *words).stderr
+
+
 @pytest.mark.parametrize(
-    "arguments", ["--help", "--version", "--print-config", "check app:app", "check --help"]
+    "arguments",
+    ["--help", "--version", "--print-config", "check app:app", "check --help", "status --help"],
 )
 def test_what_cannot_be_printed_is_one_sentence(folder: Path, arguments: str) -> None:
     with open("/dev/full", "w") as full:
