@@ -219,6 +219,7 @@ def test_a_unix_socket_is_the_users_alone_and_kept_over_monitors_and_masters(
     server.wait_for_log("the old master .* has left")
     assert server.stop() == 0
     assert not path.exists()
+    assert "asks nobody for a token" not in server.log
 
 
 def test_an_address_for_all_is_warned_of(start: Start) -> None:
