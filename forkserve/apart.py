@@ -23,6 +23,16 @@ END = b"\n"
 """Of what a child says: there is none in JSON as it is made here."""
 
 
+class NoChildError(Exception):
+    """The system refuses another process; the message says so in a sentence."""
+
+    def __init__(self, exc: OSError) -> None:
+        super().__init__(
+            f"the system refuses to make another process ({exc.strerror}): look at the limits of "
+            "processes (ulimit -u, pids.max of the cgroup) and at the memory that is left."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a child has said, if anything, and how it ended (negative: by a signal)."""
@@ -36,17 +46,17 @@ def ask(find_out: Callable[[], Any], seconds: float) -> Answer:
     """What ``find_out`` returns in a forked child, which is killed if that takes longer.
 
     It has to be what JSON can hold. 0 seconds are no limit. The child does not outlive who
-    asks (prctl(2), Linux only). Raises OSError (fork(2)).
+    asks (prctl(2), Linux only). Raises NoChildError.
     """
     reader, writer = os.pipe()
     asker = os.getpid()
     _flush()  # else the child would write it, too
     try:
         pid = os.fork()
-    except OSError:
+    except OSError as exc:
         os.close(reader)
         os.close(writer)
-        raise
+        raise NoChildError(exc) from exc
     if pid == 0:
         os.close(reader)
         _answer(find_out, writer, asker)

@@ -106,7 +106,11 @@ def _examine(settings: Settings, lifespan: bool) -> Report:
     report.after = memory.of_kind("Pss")
     sharing.freeze()
     begin = partial(_begin_like_a_worker, config, lifespan)
-    worker = apart.ask(begin, settings.boot_timeout).said
+    try:
+        worker = apart.ask(begin, settings.boot_timeout).said
+    except apart.NoChildError as exc:
+        report.failure = f"{settings.app}: {exc}"
+        return report
     if worker is None:
         report.failure = f"{settings.app}: a worker that was forked from it did not start."
     else:

@@ -11,6 +11,7 @@ from functools import partial
 import click
 
 from forkserve import __version__
+from forkserve.apart import NoChildError
 from forkserve.config import command_line
 from forkserve.config.command_line import CONTEXT, Grouped, WrongArguments, given_of
 from forkserve.config.foreign import ForeignFlags
@@ -152,6 +153,11 @@ def main() -> None:
         code = exc.exit_code
     except UnprintableError as exc:
         complain((str(exc),))
+        code = 1
+    except NoChildError as exc:
+        complain((str(exc),))
+        if inheritance is not None:
+            inheritance.tell(str(exc))
         code = 1
     except KeyboardInterrupt:  # while the settings are read; later it is a signal like others
         code = INTERRUPTED

@@ -93,7 +93,13 @@ def _rehearse(place: Place, settings: Settings) -> None:
     may be read there."""
     needed = list(_what_the_app_needs(settings))
     reader, writer = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as exc:
+        os.close(reader)
+        os.close(writer)
+        why = exc.strerror
+        raise PlaceError(f"the rights of --user and --group could not be tried out: {why}") from exc
     if pid == 0:
         _say(writer, lambda: _difficulty(place, needed))
     os.close(writer)

@@ -19,7 +19,7 @@ def to_standard_output() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        # What is left would be tried once more when Python ends.
+        # What is left would be tried once more when Python ends. And further words are for nobody.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)

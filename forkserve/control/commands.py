@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,16 +15,16 @@ import click
 from forkserve.config.command_line import CONTEXT, WrongArguments, parse
 from forkserve.control import COMMANDS
 from forkserve.control.client import Client, ControlError
-from forkserve.control.instances import SeveralError, choose, instances
+from forkserve.control.instances import Instance, SeveralError, choose, instances
+from forkserve.control.protocol import NUMBER_OF_WORKERS
 from forkserve.control.table import instances_table, printable, table
+from forkserve.printing import UnprintableError, to_standard_output
 
 FAILED = 1
 """The exit code if the master has not done it, or there is none."""
 
 UNCLEAR = 2
 """... if it has to be said which one is meant, as for any wrong use."""
-
-INTERRUPTED = 130
 
 _CODES = """
 
@@ -64,10 +65,14 @@ class _Command:
 
 def run(name: str, args: Sequence[str]) -> int:
     """One of the commands. Returns the exit code; raises WrongArguments."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what it has no characters for
     if name == "list":
         return _list(args)
     command = _KNOWN[name]
-    given = parse(command.built(name), f"forkserve {name}", args).params
+    given = _understood(command.built(name), args)
+    if given["pid"] is not None and given["control"] is not None:
+        raise WrongArguments(["--pid and --control both choose an instance; give one of them."])
     command.first()
     try:
         with choose(given["control"], given["pid"]) as client:
@@ -78,14 +83,31 @@ def run(name: str, args: Sequence[str]) -> int:
         if exc.details:
             click.echo(_block(exc.details), err=True)
         return _complain(exc, FAILED)
-    except KeyboardInterrupt:
-        click.echo("forkserve: not waited for; what was asked for goes on", err=True)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Who reads has had enough; nothing is to be written at the exit either.
-        sys.stdout = sys.stderr
-        return FAILED
     return 0
+
+
+def _understood(command: click.Command, args: Sequence[str]) -> Mapping[str, Any]:
+    """Raises WrongArguments, and UnprintableError for --help."""
+    with to_standard_output():
+        return parse(command, str(command.name), args).params
+
+
+def _show(text: str) -> None:
+    """Raises UnprintableError, but not if who reads has had enough."""
+    try:
+        with to_standard_output():
+            click.echo(text)
+    except UnprintableError as exc:
+        if not isinstance(exc.__cause__, BrokenPipeError):
+            raise
+
+
+def _tell(text: str) -> None:
+    """Say how it goes on, if that can be said. It goes on all the same."""
+    try:
+        _show(printable(text))
+    except UnprintableError as exc:
+        _complain(exc, FAILED)
 
 
 def _complain(exc: Exception, code: int) -> int:
@@ -103,15 +125,22 @@ def _list(args: Sequence[str]) -> int:
     command = click.Command(
         "forkserve list", help=help_, params=[as_json], context_settings=CONTEXT
     )
-    given = parse(command, "forkserve list", args).params
-    found = [(one.path, one.status) for one in instances()]
+    given = _understood(command, args)
+    found = instances()
     if given["json"]:
-        click.echo(json.dumps([{"control": path, "status": status} for path, status in found]))
+        _show(json.dumps([_as_json(one) for one in found]))
     elif found:
-        click.echo(instances_table(found))
+        _show(instances_table(found))
     else:
         click.echo("no forkserve of this user can be found on this machine", err=True)
+    for one in found:
+        if one.why_not:
+            click.echo(f"forkserve: {printable(one.why_not)}", err=True)
     return 0
+
+
+def _as_json(one: Instance) -> dict[str, Any]:
+    return {"control": one.path, "pid": one.pid, "status": one.status, "error": one.why_not or None}
 
 
 # -- what each does -----------------------------------------------------------------------
@@ -119,7 +148,7 @@ def _list(args: Sequence[str]) -> int:
 
 def _status(client: Client, given: Mapping[str, Any]) -> None:
     status = client.status()
-    click.echo(json.dumps(status, indent=2) if given["json"] else table(status))
+    _show(json.dumps(status, indent=2) if given["json"] else table(status))
 
 
 def _need_a_terminal() -> None:
@@ -137,19 +166,22 @@ def _top(client: Client, given: Mapping[str, Any]) -> None:
     top.watch(client, given["interval"])
 
 
-def _watch(client: Client, do: str, **arguments: object) -> Mapping[str, Any]:
-    """Have it done, and say how that goes on. Returns what has come of it."""
-    return _narrate(client.tell(do, **arguments))
+def _watch(client: Client, do: str, **arguments: object) -> None:
+    """Have it done, and say how that goes on."""
+    _narrate(client.tell(do, **arguments))
 
 
-def _narrate(answers: Iterator[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _narrate(answers: Iterator[Mapping[str, Any]]) -> None:
     answer: Mapping[str, Any] = {}
-    for answer in answers:
-        if "stage" in answer:
-            click.echo(printable(f"{answer['stage']}: {answer['text']}"))
+    try:
+        for answer in answers:
+            if "stage" in answer:
+                _tell(f"{answer['stage']}: {answer['text']}")
+    except KeyboardInterrupt:
+        click.echo("forkserve: not waited for; what was asked for goes on", err=True)
+        raise
     if text := answer.get("text"):
-        click.echo(printable(f"done: {text}"))
-    return answer
+        _tell(f"done: {text}")
 
 
 def _reload(client: Client, given: Mapping[str, Any]) -> None:
@@ -161,8 +193,7 @@ def _scale(client: Client, given: Mapping[str, Any]) -> None:
 
 
 def _recycle(client: Client, given: Mapping[str, Any]) -> None:
-    worker = given["worker"]
-    _watch(client, "recycle", worker=int(worker) if worker.isdecimal() else worker)
+    _watch(client, "recycle", worker=given["worker"])
 
 
 def _stop(client: Client, given: Mapping[str, Any]) -> None:
@@ -170,11 +201,28 @@ def _stop(client: Client, given: Mapping[str, Any]) -> None:
 
 
 def _dump(client: Client, given: Mapping[str, Any]) -> None:
-    click.echo(_block(client.ask("dump", worker=given["worker"])["stack"]))
+    _show(_block(client.ask("dump", worker=given["worker"])["stack"]))
 
 
 def _reopen_logs(client: Client, given: Mapping[str, Any]) -> None:
     client.ask("logs-reopen")
+
+
+# -- what they take -----------------------------------------------------------------------
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not NUMBER_OF_WORKERS.fullmatch(value):
+        raise click.BadParameter("a number of workers is meant, such as 4, +1 or -1.")
+    return value
+
+
+def _worker_or_all(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+    if value == "all":
+        return value
+    if not (value.isascii() and value.isdecimal()):
+        raise click.BadParameter("the id of a worker is meant, as `forkserve status` shows it.")
+    return int(value)
 
 
 _KNOWN = {
@@ -207,14 +255,22 @@ _KNOWN = {
     "scale": _Command(
         "Have N workers, or so many more or fewer, and wait until they are ready.",
         _scale,
-        (click.Argument(["to"], metavar="N|+N|-N"),),
+        (click.Argument(["to"], metavar="N|+N|-N", callback=_number),),
         negative=True,
     ),
     "recycle": _Command(
         "Replace one worker, by its id, or all, each by another of the same generation that is "
         "ready first; wait until that is done.",
         _recycle,
-        (click.Argument(["worker"], metavar="[ID|all]", required=False, default="all"),),
+        (
+            click.Argument(
+                ["worker"],
+                metavar="[ID|all]",
+                required=False,
+                default="all",
+                callback=_worker_or_all,
+            ),
+        ),
     ),
     "stop": _Command("Stop gracefully, and wait until the master has ended.", _stop),
     "dump": _Command(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from forkserve.control import places
-from forkserve.control.client import Client, ControlError
+from forkserve.control.client import Client, ControlError, RefusedError, SilentError
 
 PATIENCE = 5.0
 """Seconds that a master may take to say who it is."""
@@ -25,13 +24,19 @@ class Instance:
     path: str
     """Of its control socket."""
 
+    pid: int | None
+    """The kernel's word for who listens there; None where it has none."""
+
     status: dict[str, Any] | None
-    """None: it does not answer now."""
+    """None: it does not tell it now, for this reason:"""
+
+    why_not: str = ""
 
     @property
     def shown(self) -> str:
         if self.status is None:
-            return f"one that does not answer ({self.path})"
+            who = self.path if self.pid is None else f"pid {self.pid} ({self.path})"
+            return f"{who}, which tells nothing of itself"
         name = f"{self.status['name']}, " if self.status["name"] else ""
         return f"pid {self.status['pid']} ({name}{self.status['app']})"
 
@@ -41,23 +46,21 @@ def instances() -> list[Instance]:
     found: dict[object, Instance] = {}
     for path in places.known():
         if (one := _look(path)) is not None:
-            found.setdefault(one.status["pid"] if one.status else path, one)
+            found.setdefault(one.pid or path, one)
     return list(found.values())
 
 
 def _look(path: str) -> Instance | None:
     """None: nobody listens there, or nobody who knows the protocol."""
+    pid: int | None = None
     try:
-        client = Client.connect(path, PATIENCE)
-    except ControlError:
+        with Client.connect(path, PATIENCE) as client:
+            pid = client.pid
+            return Instance(path, pid, client.status())
+    except (SilentError, RefusedError) as exc:
+        return Instance(path, pid, None, str(exc))
+    except (ControlError, KeyError, TypeError):
         return None
-    with client:
-        try:
-            return Instance(path, client.status())
-        except ControlError as exc:
-            return Instance(path, None) if isinstance(exc.__cause__, TimeoutError) else None
-        except (KeyError, TypeError):
-            return None
 
 
 def choose(control: str | None, pid: str | None) -> Client:
@@ -76,6 +79,8 @@ def choose(control: str | None, pid: str | None) -> Client:
     if len(there) > 1:
         shown = ", ".join(one.shown for one in there)
         raise SeveralError(f"several can be meant: {shown}; choose one with --pid or --control")
+    if there[0].status is None:
+        raise ControlError(there[0].why_not)
     return Client.connect(there[0].path)
 
 
@@ -83,20 +88,27 @@ def _by_pid(text: str) -> str:
     """The path of the socket of that master. Raises ControlError."""
     pid = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else _read(text)
     beside = [] if text.isdigit() else [places.beside(text)]
-    for one in _looked_at(beside):
-        if one.status is not None and one.status["pid"] == pid:
-            return one.path
+    paths = [*beside, *places.known()]
+    for path in paths:
+        if _who_listens_at(path) == pid:  # without asking it, who may not answer
+            return path
+    for path in paths:
+        one = _look(path)
+        # Where the kernel does not tell; and in a container a pid is another.
+        if one is not None and one.status is not None and one.status["pid"] == pid:
+            return path
     raise ControlError(
         f"no forkserve of this user with pid {pid} can be found on this machine; --control says "
         "where its control socket is"
     )
 
 
-def _looked_at(first: list[str]) -> Iterator[Instance]:
-    for path in first:
-        if (one := _look(path)) is not None:
-            yield one
-    yield from instances()
+def _who_listens_at(path: str) -> int | None:
+    try:
+        with Client.connect(path, PATIENCE) as client:
+            return client.pid
+    except ControlError:
+        return None
 
 
 def _read(pidfile: str) -> int:

@@ -41,3 +41,12 @@ class Peer:
     def is_trusted(self) -> bool:
         """Whether this process may believe what it says. Root may ask anybody."""
         return self.may_command or os.geteuid() == ROOT
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is, as by SIGSTOP; False if that is not known (proc_pid_stat(5))."""
+        try:
+            with open(f"/proc/{self.pid}/stat") as stat:
+                return stat.read().rpartition(")")[2].split()[0] in ("T", "t")
+        except (OSError, IndexError):
+            return False

@@ -9,11 +9,13 @@ everything that belongs to the request::
     {"id": 7, "ok": false, "error": "One sentence."}            the end
 
 What cannot be understood is answered too, and with ``"id": null`` if not even that was found.
+Empty lines are nothing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,9 @@ LONGEST_REQUEST = 64 * 1024
 
 LONGEST_ID = 64
 """Characters. An id comes back with each line."""
+
+NUMBER_OF_WORKERS = re.compile(r"[+-]?[0-9]{1,4}")
+"""So many, or so many more or fewer."""
 
 Id = int | str | None
 
@@ -48,7 +53,7 @@ class Request:
 
 
 class Lines:
-    """Bytes as they come, and the whole lines in them."""
+    """Bytes as they come, and the whole lines in them, but for those that are empty."""
 
     def __init__(self, longest: int | None = None) -> None:
         """``longest``: bytes of a line; None: no limit."""
@@ -61,6 +66,8 @@ class Lines:
     def next(self) -> bytes | None:
         """The next whole line, if there is one. Raises ProtocolError for one that is too long,
         whole or not; then there is no telling where the one after it begins."""
+        if self._rest[:1].isspace():
+            self._rest = self._rest.lstrip()
         end = self._rest.find(b"\n") + 1
         if self._longest is not None and (end or len(self._rest)) > self._longest:
             raise ProtocolError(f"A request has at most {self._longest} bytes.")

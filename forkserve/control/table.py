@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from forkserve.control.instances import Instance
+
 MOST_DEATHS = 10
 """So many are shown; the document has more."""
 
@@ -20,17 +22,18 @@ def table(status: Status) -> str:
     return "\n".join(printable(line) for line in _lines(status))
 
 
-def instances_table(found: Sequence[tuple[str, Status | None]]) -> str:
+def instances_table(found: Sequence[Instance]) -> str:
     """One row for each control socket, with what its master says."""
     rows = [("PID", "NAME", "STATE", "WORKERS", "UP", "APP", "BINDS", "CONTROL")]
-    for path, status in found:
+    for one in found:
+        status = one.status
         if status is None:
-            rows.append(("?", "", "does not answer", "", "", "", "", path))
+            rows.append((str(one.pid or "?"), "", "unknown", "", "", "", "", one.path))
             continue
         ready = f"{status['workers_ready']} of {status['workers_wanted']}"
         up, binds = duration(status["uptime"]), " ".join(status["binds"])
         who = (str(status["pid"]), status["name"] or "-", status["state"])
-        rows.append((*who, ready, up, status["app"], binds, path))
+        rows.append((*who, ready, up, status["app"], binds, one.path))
     return "\n".join(printable(line) for line in _aligned(rows, rows[0]))
 
 

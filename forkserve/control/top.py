@@ -31,6 +31,7 @@ def watch(client: Client, interval: float) -> None:
     Raises ControlError when the master goes.
     """
     first = client.status()
+    client.be_patient(None)  # from now on the picture tells of a silence
     # When the terminal goes there is nobody left to tell.
     with suppress(OSError), Terminal() as terminal:
         looks = _Looks(client, interval, first, terminal.poke)

@@ -28,7 +28,7 @@ MOST_AT_ONCE = 4
 """So many requests of one client are seen to before something else has its turn."""
 
 MOST_UNDER_WAY = 16
-"""So many requests of one client may wait for their end."""
+"""So many requests of one client may wait for their end, which that to follow never comes to."""
 
 MOST_UNSENT = 1 << 20
 """Bytes that wait for a client to read. With more it is dropped."""
@@ -119,14 +119,13 @@ class Connection:
         if data:
             self._since = monotonic()
             self._lines.feed(data)
-            self._answer()
+            self._has_lines = True  # their turn comes, with that of others
         else:
             self._hears_nothing = True
             self._finish()
 
     def _answer(self) -> None:
         """See to some of what has been asked."""
-        self._has_lines = True
         for _ in range(MOST_AT_ONCE):
             try:
                 line = self._lines.next()
@@ -143,11 +142,9 @@ class Connection:
         self._finish()
 
     def _take(self, line: bytes) -> None:
-        if not line.strip():
-            return
         try:
             request = read_request(line)
-            if self.under_way >= MOST_UNDER_WAY:
+            if self.under_way + len(self.follows) >= MOST_UNDER_WAY:
                 raise ProtocolError(
                     f"{MOST_UNDER_WAY} requests of this connection are under way; wait for one.",
                     request.id,

@@ -7,7 +7,6 @@ for here: what takes time is an order (:mod:`.orders`) that follows what the sup
 from __future__ import annotations
 
 import dataclasses
-import re
 import selectors
 import socket
 import time
@@ -18,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from forkserve.control.peer import Peer
-from forkserve.control.protocol import Request
+from forkserve.control.protocol import NUMBER_OF_WORKERS, Request
 from forkserve.master.chronicle import Line
 from forkserve.master.connection import FOREVER, Connection
 from forkserve.master.door import Door, ExhaustedError
@@ -34,11 +33,17 @@ from forkserve.worker.lifeline import STACK_SIGNAL
 
 MOST_CONNECTIONS = 64
 
+MOST_AT_ONCE = 8
+"""So many connections are seen to before something else in the master's loop has its turn."""
+
 RETRY = 1.0
 """Seconds until a door that could not be opened, or was shut for lack of descriptors, is
 tried again."""
 
 MOST_TRIES = 5
+
+SAID_LATELY = 60.0
+"""Seconds for which the log does not name again a user who was turned away."""
 
 
 class RefusedError(Exception):
@@ -46,8 +51,8 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What the master does for us."""
+class Access:
+    """What control reaches of the master."""
 
     handle: Callable[[Event], None]
     """Have the supervisor decide."""
@@ -72,17 +77,19 @@ class Control:
         self,
         door: Door,
         selector: selectors.BaseSelector,
-        means: Means,
+        access: Access,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._door = door
         self._selector = selector
-        self._means = means
+        self._access = access
         self._status = status
         self._connections: list[Connection] = []
         self._orders: list[Order] = []
         self._next_try = FOREVER
         self._tries = 0
+        self._turned_away: dict[int, float] = {}
+        """By uid: when the log has named that user last."""
         self._verbs: dict[str, Callable[[Caller, Request], None]] = {
             "status": self._tell_status,
             "follow": self._let_follow,
@@ -145,18 +152,23 @@ class Control:
         connection = Connection(sock, peer, self._selector, self._asked)
         self._connections = [one for one in self._connections if not one.closed]
         if not peer.may_command:
-            log.warning(
-                "control: pid %s of the user with uid %d was turned away: it is neither this "
-                "master's user nor root",
-                peer.pid,
-                peer.uid,
-            )
+            self._name(peer, monotonic())
             connection.send_away("You are neither this master's user nor root.")
         elif len(self._connections) >= MOST_CONNECTIONS:
             connection.send_away(
                 f"{MOST_CONNECTIONS} control connections are open already; try again later."
             )
         self._connections.append(connection)
+
+    def _name(self, stranger: Peer, now: float) -> None:
+        if now - self._turned_away.get(stranger.uid, -FOREVER) >= SAID_LATELY:
+            self._turned_away[stranger.uid] = now
+            log.warning(
+                "control: pid %s of the user with uid %d was turned away: it is neither this "
+                "master's user nor root",
+                stranger.pid,
+                stranger.uid,
+            )
 
     def adopt(self, sock: socket.socket) -> None:
         """Listen to one of our own children, which has the other end."""
@@ -172,7 +184,9 @@ class Control:
 
     def turn(self, now: float) -> None:
         """The master's loop has turned."""
-        for connection in [one for one in self._connections if one.due() <= now]:
+        first = [one for one in self._connections if one.due() <= now][:MOST_AT_ONCE]
+        self._connections = [one for one in self._connections if one not in first] + first
+        for connection in first:
             connection.turn(now)
         for order in [one for one in self._orders if one.due() <= now]:
             order.look(now)
@@ -240,49 +254,49 @@ class Control:
 
     def _reload(self, caller: Caller, request: Request) -> None:
         self._begin(Reload(caller), "a reload")
-        self._means.reload()
+        self._access.reload()
 
     def _scale(self, caller: Caller, request: Request) -> None:
         to = request.arguments.get("to")
-        if not isinstance(to, str) or not re.fullmatch(r"[+-]?[0-9]{1,4}", to):
+        if not isinstance(to, str) or not NUMBER_OF_WORKERS.fullmatch(to):
             raise RefusedError('"to" is a number of workers, such as "4", "+1" or "-1".')
         self._begin(Scale(caller), f"scaling to {to}")
         by_so_many = to[0] in "+-"
         wanted = on.ScaleRequested if by_so_many else on.TargetRequested
-        self._means.handle(wanted(monotonic(), int(to)))
+        self._access.handle(wanted(monotonic(), int(to)))
 
     def _recycle(self, caller: Caller, request: Request) -> None:
         number = None if request.arguments.get("worker") == "all" else _number(request)
         order = Recycle(caller, number)
-        order.begin(self._means.state)
+        order.begin(self._access.state)
         whom = "all workers" if number is None else f"worker {number}"
         self._begin(order, f"recycling {whom}")
-        self._means.handle(on.RecycleRequested(monotonic(), number))
+        self._access.handle(on.RecycleRequested(monotonic(), number))
 
     def _stop(self, caller: Caller, request: Request) -> None:
         self._begin(Stop(caller), "a stop")
         because = f"`forkserve stop`{_by(caller)}"
-        self._means.handle(on.TerminateRequested(monotonic(), because))
+        self._access.handle(on.TerminateRequested(monotonic(), because))
 
     def _dump(self, caller: Caller, request: Request) -> None:
         worker = self._worker(request)
         order = Dump(caller, worker, lambda: self._ask_for_stacks(worker))
-        self._begin(order, f"the stacks of worker {worker.id}")
+        self._begin(order, f"a dump of worker {worker.id}")
         order.begin()
 
     def _ask_for_stacks(self, worker: WorkerChild) -> None:
         assert worker.pid is not None
-        self._means.kernel.signal(worker.pid, STACK_SIGNAL)
+        self._access.kernel.signal(worker.pid, STACK_SIGNAL)
 
     def _worker(self, request: Request) -> WorkerChild:
         number = _number(request)
-        worker = self._means.family.workers.get(number)
+        worker = self._access.family.workers.get(number)
         if worker is None or worker.pid is None:
             raise RefusedError(f"There is no worker {number}.")
         return worker
 
     def _reopen_logs(self, caller: Caller, request: Request) -> None:
-        if not self._means.reopen_logs(f"control{_by(caller)}"):
+        if not self._access.reopen_logs(f"control{_by(caller)}"):
             raise RefusedError("Not every log file could be opened anew; the log says why.")
         caller.done()
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from forkserve.channel import Channel
 from forkserve.master import stacks
@@ -139,7 +140,21 @@ class Family:
         self.hooks: dict[int, HookChild] = {}
         self.monitors: dict[int, MonitorChild] = {}
         self.masters: dict[int, MasterChild] = {}
+        self._kinds: dict[type[Child], dict[int, Any]] = {
+            WorkerChild: self.workers,
+            TemplateChild: self.templates,
+            SwitchboardChild: self.switchboards,
+            HookChild: self.hooks,
+            MonitorChild: self.monitors,
+            MasterChild: self.masters,
+        }
         self._strangers: dict[int, Death] = {}
+
+    def add(self, child: Child) -> None:
+        self._kinds[type(child)][child.id] = child
+
+    def remove(self, child: Child) -> None:
+        del self._kinds[type(child)][child.id]
 
     def holds(self, child: Child) -> bool:
         return any(child is one for one in self._everybody())
@@ -148,12 +163,8 @@ class Family:
         return next((child for child in self._everybody() if child.pid == pid), None)
 
     def _everybody(self) -> Iterator[Child]:
-        yield from self.workers.values()
-        yield from self.templates.values()
-        yield from self.switchboards.values()
-        yield from self.hooks.values()
-        yield from self.monitors.values()
-        yield from self.masters.values()
+        for kind in self._kinds.values():
+            yield from kind.values()
 
     def who_log(self) -> list[Child]:
         """Those who write to the log by themselves; the master does it for the others."""

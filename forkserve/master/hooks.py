@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from math import inf
 from time import monotonic
 
 from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
-from forkserve.master import signals
 from forkserve.master.family import HookChild
+from forkserve.master.lives import Life, Means, Phase
 from forkserve.master.logbook import log
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.events import BootFailure, Exit
@@ -30,54 +29,30 @@ LONGEST_FAREWELL = 10.0
 SHORTEST_FAREWELL = 1.0
 """... and that on_exit has in any case, however long the workers have taken to leave."""
 
-LAST_WORDS = 0.25
-"""Seconds between the order to write its stacks and SIGKILL."""
-
-GIVEN_UP_AFTER = 1.0
-"""Seconds after SIGKILL. A process that is still there (in an uninterruptible wait, say) must
-not hold the master up."""
-
 MOST_DEATHS = 512
 """So many workers' ends may wait to be told. More come only where child_exit hangs."""
 
 
-class _Phase(Enum):
-    RUNS = "runs"
-    DUMPS = "writes its stacks"
-    KILLED = "killed"
-
-
 @dataclass(slots=True)
-class _Run:
+class _Run(Life[HookChild]):
     """One process that calls a hook."""
 
-    child: HookChild
-    began: float
-    deadline: float
-    phase: _Phase = _Phase.RUNS
-    killed_because: str = ""
     failures: list[BootFailure] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What the master does for it."""
-
-    fork: Callable[[str, Sequence[Worker]], HookChild]
-    """Make a process that calls this hook. Raises OSError."""
-
-    dump: Callable[[HookChild], None]
-    kill: Callable[[HookChild], None]
-    forget: Callable[[HookChild], None]
-    """It is no child of ours any more, as far as we are concerned."""
 
 
 class HookCalls:
     """What has been called, and what is still to be called."""
 
-    def __init__(self, settings: Callable[[], Settings], means: Means) -> None:
-        """``settings`` says which are in force."""
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        fork: Callable[[str, Sequence[Worker]], HookChild],
+        means: Means,
+    ) -> None:
+        """``settings`` says which are in force; ``fork`` makes a process that calls this
+        hook, and raises OSError if it cannot."""
         self._settings = settings
+        self._fork = fork
         self._means = means
         self._waiting: dict[str, list[Worker]] = {}
         self._running: dict[str, _Run] = {}
@@ -129,16 +104,16 @@ class HookCalls:
         self._waiting.clear()
         self._cut_short = True
         for run in self._running.values():
-            if run.phase is not _Phase.KILLED:
+            if run.phase is not Phase.KILLED:
                 run.killed_because = "the master stops"
-                self._kill(run, monotonic())
+                run.kill(self._means, monotonic())
 
     # -- what becomes of it -----------------------------------------------------------
 
     def extend(self, child: HookChild, seconds: float) -> None:
         """on_starting may ask for more time, as an app may; the others have what they have."""
         run = self._running.get(child.hook)
-        if run and child.hook == "on_starting" and run.phase is _Phase.RUNS and seconds > 0:
+        if run and child.hook == "on_starting" and run.phase is Phase.LIVES and seconds > 0:
             run.deadline = max(run.deadline, monotonic() + seconds)
 
     def has_failed(self, child: HookChild, failure: BootFailure) -> None:
@@ -153,10 +128,11 @@ class HookCalls:
             return
         del self._running[child.hook]
         if exit.code and not run.failures:
-            how = _how_it_ended(run, exit)
-            self._fail(run, BootFailure(f"The hook {child.hook} {how}.", "", stack))
+            failed = "" if run.killed_because else "has failed: its process "
+            headline = f"The hook {child.hook} {failed}{run.ended(exit)}."
+            self._fail(run, BootFailure(headline, "", stack))
         elif not run.failures:
-            took = monotonic() - run.began
+            took = monotonic() - run.born
             log.debug("the hook %s (pid %d) has ended after %.2f s", child.hook, child.pid, took)
         self._go_on()
 
@@ -175,18 +151,9 @@ class HookCalls:
     def alarm(self, now: float) -> None:
         """See to those whose time is over."""
         for run in [r for r in self._running.values() if r.deadline <= now]:
-            if run.phase is _Phase.RUNS:
-                run.phase, run.deadline = _Phase.DUMPS, now + LAST_WORDS
-                run.killed_because = f"it has not ended within {now - run.began:.1f} s"
-                self._means.dump(run.child)
-            elif run.phase is _Phase.DUMPS:
-                self._kill(run, now)
-            else:
+            because = f"it has not ended within {now - run.born:.1f} s"
+            if run.go_further(self._means, now, because):
                 self._give_up(run)
-
-    def _kill(self, run: _Run, now: float) -> None:
-        run.phase, run.deadline = _Phase.KILLED, now + GIVEN_UP_AFTER
-        self._means.kill(run.child)
 
     def _give_up(self, run: _Run) -> None:
         del self._running[run.child.hook]
@@ -196,7 +163,6 @@ class HookCalls:
             run.child.hook,
             run.child.pid,
         )
-        self._means.forget(run.child)
         self._go_on()
 
     # -- what comes next --------------------------------------------------------------
@@ -215,7 +181,7 @@ class HookCalls:
             log.error("the hook %s is not called: there is no time left before the end", name)
             return
         try:
-            child = self._means.fork(name, workers)
+            child = self._fork(name, workers)
         except OSError as exc:
             failure = BootFailure(f"The hook {name} could not be called: {exc.strerror}.")
             if name == "on_starting":
@@ -236,11 +202,3 @@ class HookCalls:
         if name == "on_exit":
             return max(self._until - now, SHORTEST_FAREWELL)
         return min(LONGEST, self._until - now) if self._ending else LONGEST
-
-
-def _how_it_ended(run: _Run, exit: Exit) -> str:
-    if run.killed_because:
-        return f"was killed: {run.killed_because}"
-    if exit.signal:
-        return f"has failed: its process was ended by {signals.name(exit.signal)}"
-    return f"has failed: its process exited with {exit.code}"

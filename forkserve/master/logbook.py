@@ -44,6 +44,9 @@ class Logbook:
         self._which = persons.template
         self._board = persons.switchboard
         self._said_encrypted = False
+        self._traceback = ""
+        """The one that was shown last."""
+
         self._urls = ", ".join(urls)
         self._app = app
 
@@ -80,11 +83,21 @@ class Logbook:
 
     def cannot_start(self, failure: BootFailure) -> None:
         why = _reason(failure)
-        log.critical("cannot start %s. %s", self._app, why, extra=_block(failure.details))
+        block = self._end_of_traceback(failure)
+        log.critical("cannot start %s. %s", self._app, why, extra=block)
 
     def trouble(self, person: Person, what: str) -> None:
         """Somebody meets a difficulty, and says which in the words that follow its name."""
         log.warning("%s %s", person.name, what)
+
+    def _end_of_traceback(self, failure: BootFailure) -> dict[str, str]:
+        self._traceback = failure.details
+        return _block(failure.details)
+
+    def _unless_seen(self, failure: BootFailure) -> dict[str, str]:
+        """Those of a crash loop die of the same, one after the other."""
+        seen = failure.details == self._traceback
+        return {} if seen else self._end_of_traceback(failure)
 
     @singledispatchmethod
     def tell(self, what: note.Note) -> None:
@@ -220,7 +233,8 @@ class Logbook:
             log.log(logging.INFO if as_wanted else logging.WARNING, "%s", text)
         elif what.departure is Departure.FAILED_TO_BOOT and what.failure:
             where = f" ({what.failure.where})" if what.failure.where else ""
-            log.error("%s: %s%s", text, what.failure.headline, where)
+            block = self._unless_seen(what.failure)
+            log.error("%s: %s%s", text, what.failure.headline, where, extra=block)
         else:
             log.error("%s", text, extra=_block(what.stack))
 
@@ -268,7 +282,8 @@ class Logbook:
         level = logging.DEBUG if told and not next_ else logging.ERROR
         age = _duration(what.age)
         said = "%s %s after %s%s%s"
-        log.log(level, said, person.name, how, age, next_, failure, extra=_block(what.stack))
+        block = self._unless_seen(what.failure) if what.failure else _block(what.stack)
+        log.log(level, said, person.name, how, age, next_, failure, extra=block)
 
     @tell.register
     def _(self, what: note.SwitchboardServes) -> None:
@@ -381,7 +396,7 @@ class Logbook:
             what.generation,
             what.serving,
             _reason(what.failure),
-            extra=_block(what.failure.details),
+            extra=self._end_of_traceback(what.failure),
         )
 
     @tell.register

@@ -27,30 +27,25 @@ from forkserve.channel import (
     Encrypted,
     Hello,
     LastCall,
-    Leaving,
     LogSwitched,
     Message,
     PassOn,
     Promote,
     Ready,
-    Slow,
     Spawned,
     SpawnFailed,
-    Spent,
     Trouble,
-    Unblocked,
-    Unfit,
 )
 from forkserve.config.reading import Reading
 from forkserve.config.settings import Settings, with_what_is_fixed
 from forkserve.hooks.views import Worker
 from forkserve.logs.files import LogFiles
-from forkserve.master import hooks, logbook
+from forkserve.master import logbook
 from forkserve.master.capacity import Room
 from forkserve.master.cgroups import Cgroups
 from forkserve.master.children import Nursery, drain_signal
 from forkserve.master.chronicle import Chronicle
-from forkserve.master.control import Control, Means
+from forkserve.master.control import Access, Control
 from forkserve.master.door import Door
 from forkserve.master.family import (
     Child,
@@ -62,12 +57,13 @@ from forkserve.master.family import (
     TemplateChild,
     WorkerChild,
 )
+from forkserve.master.heard import event_of, failure_of
 from forkserve.master.hooks import HookCalls
 from forkserve.master.inheritance import Inheritance
-from forkserve.master.keeper import Means as KeepersMeans
 from forkserve.master.keeper import MonitorKeeper
 from forkserve.master.kernel import Death, Kernel
 from forkserve.master.listeners import Listener
+from forkserve.master.lives import Means
 from forkserve.master.logbook import Logbook
 from forkserve.master.notify import ServiceManager
 from forkserve.master.oom import OomEvidence
@@ -161,8 +157,8 @@ class Master:
             found.place,
         )
         self._family = Family()
-        means = hooks.Means(self._fork_hook, self._dump_hook, self._kill_hook, self._forget_hook)
-        self._hooks = HookCalls(self._settings_in_force, means)
+        means = Means(self._signal, self._let_go_of)
+        self._hooks = HookCalls(self._settings_in_force, self._fork_hook, means)
         self._rotation = Rotation(found.log_files)
         self._oom = OomEvidence(found.cgroups)
         self._weighed = False
@@ -180,17 +176,14 @@ class Master:
         )
         self._keeper = MonitorKeeper(
             found.monitor.url if found.monitor else None,
-            KeepersMeans(
-                self._fork_monitor,
-                self._signal_monitor,
-                self._forget_monitor,
-                lambda: not self._succession.is_lent,
-            ),
+            self._fork_monitor,
+            lambda: not self._succession.is_lent,
+            means,
         )
         self._control = Control(
             found.door,
             self._selector,
-            Means(
+            Access(
                 self._handle,
                 self._reload_asked,
                 self._reopen_logs,
@@ -376,74 +369,44 @@ class Master:
                 self._settle(child)
 
     def _on_message(self, child: Child, message: Message) -> None:
-        if isinstance(message, LogSwitched):
-            self._rotation.switched(child)
-        elif isinstance(child, TemplateChild):
-            self._on_template_message(child, message)
-        elif isinstance(child, WorkerChild):
-            self._on_worker_message(child, message)
-        elif isinstance(child, SwitchboardChild):
-            self._on_switchboard_message(child, message)
-        elif isinstance(child, HookChild):
-            self._on_hook_message(child, message)
-        elif isinstance(child, MonitorChild):
-            self._on_monitor_message(child, message)
-        elif isinstance(child, MasterChild):
-            self._on_successor_message(child, message)
-
-    def _on_worker_message(self, worker: WorkerChild, message: Message) -> None:
         now = monotonic()
-        match message:
-            case Hello(pid):
+        match child, message:
+            case _, LogSwitched():
+                self._rotation.switched(child)
+            case SwitchboardChild() | MonitorChild(), Trouble(what):
+                self._logbook.trouble(self._persons.describe(child), what)
+            case WorkerChild() as worker, Hello(pid):
                 self._is_born(worker, pid)
-            case Ready():
-                lacks = self._lacks_memory(worker)
-                self._handle(on.WorkerReady(now, worker.id))
-                if lacks:
-                    logbook.log.warning("%s", lacks)
-            case Leaving():
-                self._handle(on.WorkerLeaving(now, worker.id))
-            case Spent(because):
-                self._handle(on.WorkerSpent(now, worker.id, because))
-            case Slow(slow):
-                self._handle(on.WorkerSlow(now, worker.id, bool(slow)))
-            case Unblocked(seconds):
-                self._handle(on.WorkerUnblocked(now, worker.id, seconds))
-            case Encrypted():
+            case WorkerChild(), Encrypted():
                 self._logbook.connections_are_encrypted()
-            case BootExtended(seconds):
-                self._handle(on.WorkerBootExtended(now, worker.id, seconds))
-            case BootFailed(headline, where, details):
-                failure = on.BootFailure(headline, where, details)
-                self._handle(on.WorkerBootFailed(now, worker.id, failure))
+            case TemplateChild() as template, Spawned(worker_id, pid):
+                if asked := self._asked_of(template, worker_id):
+                    self._is_born(asked, pid)
+            case TemplateChild() as template, SpawnFailed(worker_id, error):
+                if asked := self._asked_of(template, worker_id):
+                    self._let_go_of(asked)
+                    self._handle(on.ForkFailed(now, worker_id, error))
+            case HookChild() as hook, BootFailed() as said:
+                self._hooks.has_failed(hook, failure_of(said))
+            case HookChild() as hook, BootExtended(seconds):
+                self._hooks.extend(hook, seconds)
+            case MonitorChild() as monitor, _:
+                self._keeper.hear(monitor, message, now)
+            case _:
+                self._pass_on(child, message, now)
 
-    def _on_template_message(self, template: TemplateChild, message: Message) -> None:
-        now = monotonic()
-        match message:
-            case Ready():
-                self._handle(on.TemplateReady(now, template.id))
-            case Unfit(findings):
-                self._handle(on.TemplateUnfit(now, template.id, findings))
-            case BootExtended(seconds):
-                self._handle(on.TemplateBootExtended(now, template.id, seconds))
-            case BootFailed(headline, where, details):
-                failure = on.BootFailure(headline, where, details)
-                self._handle(on.TemplateBootFailed(now, template.id, failure))
-            case Spawned(worker_id, pid) if worker := self._asked_of(template, worker_id):
-                self._is_born(worker, pid)
-            case SpawnFailed(worker_id, error) if worker := self._asked_of(template, worker_id):
-                self._forget_unborn(worker)
-                self._handle(on.ForkFailed(now, worker.id, error))
-
-    def _on_switchboard_message(self, switchboard: SwitchboardChild, message: Message) -> None:
-        now = monotonic()
-        match message:
-            case Ready():
-                self._handle(on.SwitchboardReady(now, switchboard.id))
-            case Leaving():
-                self._handle(on.SwitchboardLeaving(now, switchboard.id))
-            case Trouble(what):
-                self._logbook.trouble(self._persons.describe(switchboard), what)
+    def _pass_on(self, child: Child, message: Message, now: float) -> None:
+        """The supervisor is to hear of it, and what depends on it happens before or after."""
+        lacks = ""
+        match child, message:
+            case WorkerChild() as worker, Ready():
+                lacks = self._lacks_memory(worker)
+            case MasterChild() as master, CanTakeOver(pidfile=pidfile):
+                master.takes_the_pidfile = bool(pidfile)
+        if event := event_of(child, message, now):
+            self._handle(event)
+        if lacks:
+            logbook.log.warning("%s", lacks)
 
     def _lacks_memory(self, worker: WorkerChild) -> str:
         """By the first worker that is ready: will all of them fit into memory? If not, why."""
@@ -455,31 +418,6 @@ class Master:
         template = self._family.templates.get(worker.template or 0)
         beside = template.pid if template else None
         return Room.look(self._found.cgroups).lacks(workers, worker.pid, beside)
-
-    def _on_hook_message(self, child: HookChild, message: Message) -> None:
-        match message:
-            case BootFailed(headline, where, details):
-                self._hooks.has_failed(child, on.BootFailure(headline, where, details))
-            case BootExtended(seconds):
-                self._hooks.extend(child, seconds)
-
-    def _on_monitor_message(self, child: MonitorChild, message: Message) -> None:
-        if isinstance(message, Trouble):
-            self._logbook.trouble(self._persons.describe(child), message.what)
-        else:
-            self._keeper.hear(child, message, monotonic())
-
-    def _on_successor_message(self, master: MasterChild, message: Message) -> None:
-        now = monotonic()
-        match message:
-            case CanTakeOver(switchboard, pidfile):
-                master.takes_the_pidfile = bool(pidfile)
-                self._handle(on.SuccessorReady(now, master.id, bool(switchboard)))
-            case BootExtended(seconds):
-                self._handle(on.SuccessorExtended(now, master.id, seconds))
-            case BootFailed(headline, where, details):
-                failure = on.BootFailure(headline, where, details)
-                self._handle(on.SuccessorFailed(now, master.id, failure))
 
     # -- births and deaths ------------------------------------------------------------
 
@@ -505,12 +443,8 @@ class Master:
     def _settle(self, worker: WorkerChild) -> None:
         """No word will come from an unborn worker: nor will one, if its template is gone."""
         if worker in self._family.unborn() and worker.template not in self._family.templates:
-            self._forget_unborn(worker)
+            self._let_go_of(worker)
             self._handle(on.ForkLost(monotonic(), worker.id))
-
-    def _forget_unborn(self, worker: WorkerChild) -> None:
-        del self._family.workers[worker.id]
-        self._let_go_of(worker)
 
     def _bury(self, death: Death) -> None:
         """A child has been reaped: hear its last messages, then say that it is gone."""
@@ -527,41 +461,29 @@ class Master:
         self._persons.dies(child, death)
         stack = child.stack()
         ours = child.condemned
+        self._let_go_of(child)
         exit = on.Exit(death.code) if ours else self._oom.explain(death, monotonic())
         if isinstance(child, TemplateChild):
             self._bury_template(child, exit, stack)
         elif isinstance(child, SwitchboardChild):
-            self._bury_switchboard(child, exit, stack)
+            self._handle(on.SwitchboardExited(monotonic(), child.id, exit, stack))
         elif isinstance(child, HookChild):
-            self._forget_hook(child)
             self._hooks.has_ended(child, on.Exit(death.code), stack)
         elif isinstance(child, MonitorChild):
-            self._forget_monitor(child)
             self._keeper.has_ended(child, on.Exit(death.code), stack, monotonic())
         elif isinstance(child, MasterChild):
             self._bury_successor(child, exit)
         elif isinstance(child, WorkerChild):
-            del self._family.workers[child.id]
-            self._let_go_of(child)
             self._handle(on.WorkerExited(monotonic(), child.id, exit, stack))
             self._hooks.call("child_exit", _as_shown(child, death))
         self._persons.dying = None
 
     def _bury_template(self, template: TemplateChild, exit: on.Exit, stack: str) -> None:
-        del self._family.templates[template.id]
-        self._let_go_of(template)
         self._handle(on.TemplateExited(monotonic(), template.id, exit, stack))
         for worker in self._family.unborn(template.id):
             self._hear_or_settle(worker)
 
-    def _bury_switchboard(self, switchboard: SwitchboardChild, exit: on.Exit, stack: str) -> None:
-        del self._family.switchboards[switchboard.id]
-        self._let_go_of(switchboard)
-        self._handle(on.SwitchboardExited(monotonic(), switchboard.id, exit, stack))
-
     def _bury_successor(self, master: MasterChild, exit: on.Exit) -> None:
-        del self._family.masters[master.id]
-        self._let_go_of(master)
         # Its workers, should any be left, know from their own master that the queue is not theirs.
         self._scoreboard.share_the_queue(False)
         self._handle(on.SuccessorExited(monotonic(), master.id, exit))
@@ -571,7 +493,13 @@ class Master:
         if worker.channel.closed:
             self._settle(worker)
 
+    def _take_in(self, child: Child) -> None:
+        self._family.add(child)
+        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
+
     def _let_go_of(self, child: Child) -> None:
+        """It is no child of ours any more, as far as we are concerned."""
+        self._family.remove(child)
         if not child.channel.closed:
             self._selector.unregister(child.channel)
         self._rotation.gone(child)
@@ -600,8 +528,7 @@ class Master:
             failed = on.ForkFailed(monotonic(), action.worker_id, exc.strerror or str(exc))
             self._events.append(failed)
             return
-        self._family.workers[worker.id] = worker
-        self._selector.register(worker.channel, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._take_in(worker)
         if worker.pid is not None:
             self._events.append(on.Forked(monotonic(), worker.id, worker.pid))
 
@@ -613,10 +540,7 @@ class Master:
             error = exc.strerror or str(exc)
             self._events.append(on.TemplateForkFailed(monotonic(), action.template_id, error))
             return
-        self._family.templates[template.id] = template
-        self._selector.register(
-            template.channel, selectors.EVENT_READ, lambda: self._hear(template)
-        )
+        self._take_in(template)
         assert template.pid is not None
         self._events.append(on.TemplateForked(monotonic(), template.id, template.pid))
 
@@ -629,52 +553,13 @@ class Master:
             failed = on.SwitchboardForkFailed(monotonic(), action.switchboard_id, error)
             self._events.append(failed)
             return
-        self._family.switchboards[board.id] = board
-        self._selector.register(board.channel, selectors.EVENT_READ, lambda: self._hear(board))
+        self._take_in(board)
         assert board.pid is not None
         self._events.append(on.SwitchboardForked(monotonic(), board.id, board.pid))
 
     def _settings_in_force(self) -> Settings:
         """Those of the generation that serves."""
         return self._nursery.settings_of(self._supervisor.state.current)
-
-    # -- hooks: see HookCalls ---------------------------------------------------------
-
-    def _fork_hook(self, hook: str, workers: Sequence[Worker]) -> HookChild:
-        child = self._nursery.fork_hook(hook, workers, self._settings_in_force())
-        self._family.hooks[child.id] = child
-        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
-        return child
-
-    def _dump_hook(self, child: HookChild) -> None:
-        assert child.pid is not None
-        self._kernel.signal(child.pid, STACK_SIGNAL)
-
-    def _kill_hook(self, child: HookChild) -> None:
-        assert child.pid is not None
-        self._kernel.signal(child.pid, signal.SIGKILL)
-
-    def _forget_hook(self, child: HookChild) -> None:
-        del self._family.hooks[child.id]
-        self._let_go_of(child)
-
-    # -- the monitor: see MonitorKeeper -----------------------------------------------
-
-    def _fork_monitor(self) -> MonitorChild:
-        assert self._found.monitor is not None
-        child, control = self._nursery.fork_monitor(self._found.monitor)
-        self._family.monitors[child.id] = child
-        self._selector.register(child.channel, selectors.EVENT_READ, lambda: self._hear(child))
-        self._control.adopt(control)
-        return child
-
-    def _signal_monitor(self, child: MonitorChild, number: int) -> None:
-        assert child.pid is not None
-        self._kernel.signal(child.pid, number)
-
-    def _forget_monitor(self, child: MonitorChild) -> None:
-        del self._family.monitors[child.id]
-        self._let_go_of(child)
 
     @_perform.register
     def _fork_master(self, action: do.ForkMaster) -> None:
@@ -688,8 +573,7 @@ class Master:
             error = exc.strerror or str(exc)
             self._events.append(on.SuccessorForkFailed(monotonic(), action.successor_id, error))
             return
-        self._family.masters[master.id] = master
-        self._selector.register(master.channel, selectors.EVENT_READ, lambda: self._hear(master))
+        self._take_in(master)
         assert master.pid is not None
         self._events.append(on.SuccessorForked(monotonic(), master.id, master.pid))
 
@@ -797,6 +681,24 @@ class Master:
         self._control.tell(action, self._chronicle.said, state)
         self._hooks.hear(action)
         self._reporter.tell(action)
+
+    # -- the children that the supervisor knows nothing of ----------------------------
+
+    def _fork_hook(self, hook: str, workers: Sequence[Worker]) -> HookChild:
+        child = self._nursery.fork_hook(hook, workers, self._settings_in_force())
+        self._take_in(child)
+        return child
+
+    def _fork_monitor(self) -> MonitorChild:
+        assert self._found.monitor is not None
+        child, control = self._nursery.fork_monitor(self._found.monitor)
+        self._take_in(child)
+        self._control.adopt(control)
+        return child
+
+    def _signal(self, child: Child, number: int) -> None:
+        assert child.pid is not None
+        self._kernel.signal(child.pid, number)
 
     def _close(self) -> None:
         self._control.close()

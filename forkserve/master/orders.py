@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from forkserve.control.protocol import Id
 from forkserve.master.connection import FOREVER, Connection
@@ -18,6 +18,8 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.events import BootFailure, Event
 from forkserve.supervisor.state import Phase, State
+
+COULD_NOT_START = (Departure.FAILED_TO_BOOT, Departure.BOOT_TIMED_OUT)
 
 LOOK = 0.02
 """Seconds between two looks at whether a worker has written its stacks."""
@@ -126,7 +128,34 @@ class Reload(Order):
 
 
 @dataclass(slots=True)
-class Scale(Order):
+class Change(Order):
+    """Of the workers. Fails if one that is made for it cannot start, or if the master stops."""
+
+    STAGE: ClassVar = "changing"
+
+    def hear(self, what: note.Note, text: str, state: State) -> None:
+        match what:
+            case note.WorkerServes() | note.WorkerLeaves():
+                self.caller.progress(self.STAGE, text)
+            case note.WorkerGone() if what.departure in COULD_NOT_START:
+                self.caller.fail(text, what.failure.details if what.failure else what.stack)
+            case note.WorkerGone():
+                self.caller.progress("leaving", text)
+            case note.Stopping():
+                self.caller.fail(text)
+
+    def follow(self, event: Event, state: State) -> None:
+        ready = len(state.serving())
+        if self.is_done(ready, state):
+            self.caller.done(workers=ready, text=f"{ready} ready, {state.target} wanted")
+
+    def is_done(self, ready: int, state: State) -> bool:
+        """With so many workers ready."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Scale(Change):
     """Done when so many workers are ready."""
 
     target: int | None = None
@@ -140,22 +169,18 @@ class Scale(Order):
                 self.caller.fail(f"Something else was asked for meanwhile: {text}.")
             case note.ScaleRefused() | note.Ignored("scale") if self.target is None:
                 self.caller.fail(text)
-            case note.WorkerServes() | note.WorkerLeaves():
-                self.caller.progress("changing", text)
-            case note.WorkerGone() if _could_not_start(what):
-                self.caller.fail(text, what.failure.details if what.failure else what.stack)
-            case note.Stopping():
-                self.caller.fail(text)
+            case _:
+                Change.hear(self, what, text, state)
 
-    def follow(self, event: Event, state: State) -> None:
-        ready = len(state.serving())
-        if self.target is not None and ready >= self.target:
-            self.caller.done(workers=self.target, text=f"{ready} ready, {self.target} wanted")
+    def is_done(self, ready: int, state: State) -> bool:
+        return self.target is not None and ready >= self.target
 
 
 @dataclass(slots=True)
-class Recycle(Order):
+class Recycle(Change):
     """Done when those who were to be replaced have gone, and as many as are wanted are ready."""
+
+    STAGE: ClassVar = "replacing"
 
     number: int | None
     """The id of one worker; None: all."""
@@ -173,21 +198,13 @@ class Recycle(Order):
                 self.caller.fail(text)
             case note.WorkerWorn(worker_id) if worker_id in self.left:
                 self.caller.progress("worn", text)
-            case note.WorkerServes() | note.WorkerLeaves():
-                self.caller.progress("replacing", text)
-            case note.WorkerGone(worker_id):
-                self.left.discard(worker_id)
-                if _could_not_start(what):
-                    self.caller.fail(text, what.failure.details if what.failure else what.stack)
-                else:
-                    self.caller.progress("leaving", text)
-            case note.Stopping():
-                self.caller.fail(text)
+            case _:
+                if isinstance(what, note.WorkerGone):
+                    self.left.discard(what.worker_id)
+                Change.hear(self, what, text, state)
 
-    def follow(self, event: Event, state: State) -> None:
-        ready = len(state.serving())
-        if not self.left and ready >= state.target:
-            self.caller.done(text=f"{ready} ready, {state.target} wanted")
+    def is_done(self, ready: int, state: State) -> bool:
+        return not self.left and ready >= state.target
 
 
 @dataclass(slots=True)
@@ -247,7 +264,3 @@ class Dump(Order):
     def hear(self, what: note.Note, text: str, state: State) -> None:
         if isinstance(what, note.WorkerGone) and what.worker_id == self.worker.id:
             self.caller.fail(text, what.stack)
-
-
-def _could_not_start(what: note.WorkerGone) -> bool:
-    return what.departure in (Departure.FAILED_TO_BOOT, Departure.BOOT_TIMED_OUT)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import NoReturn
 
 from forkserve import titles
+from forkserve.apart import NoChildError
 from forkserve.config.reading import Reading, WrongSettingsError
 from forkserve.config.uvicorn_options import uvicorn_options
 from forkserve.master.kernel import Kernel, fork_with_a_pipe
@@ -91,6 +92,8 @@ def _say(pipe: int, reread: Reread, master_pid: int) -> int:
         said: Reading | BootFailure = reread()
     except WrongSettingsError as exc:
         said = BootFailure(_in_one(exc.problems))
+    except NoChildError as exc:
+        said = BootFailure(f"The settings could not be read: {exc}")
     message = pickle.dumps(said)
     with open(pipe, "wb") as file:
         file.write(_LENGTH.pack(len(message)) + message)

@@ -71,19 +71,22 @@ def main(args: Sequence[str]) -> int:
 
 def _tell(path: Path, show: str) -> int:
     story = Story(shutil.get_terminal_size((100, 24)).columns)
+    unreadable = ""
     try:
         for part in replay(path):
             _print(story.tell(part), show in (ALL, STORY))
     except UnreadableError as exc:
-        click.echo(f"forkserve replay: {exc}", err=True)
-        return UNREADABLE
+        unreadable = str(exc)
     except BrokenPipeError:
         raise
     except OSError as exc:
-        click.echo(f"forkserve replay: {path} cannot be read: {exc.strerror}.", err=True)
+        unreadable = f"{path} cannot be read: {exc.strerror}."
+    if story.steps or not unreadable:
+        _print(story.timelines(), show in (ALL, TIMELINE))
+        _print(story.verdict(), True)
+    if unreadable:
+        click.echo(f"forkserve replay: {unreadable}", err=True)
         return UNREADABLE
-    _print(story.timelines(), show in (ALL, TIMELINE))
-    _print(story.verdict(), True)
     return SAME if story.difference is None else DIFFERENT
 
 

@@ -83,7 +83,6 @@ class Recorder:
         self._head = 0
         """Bytes of the last snapshot."""
         self._fd: int | None = open_trace(self.path)
-        self._torn = _ends_within_a_line(self._fd)
 
     def close(self) -> None:
         if self._fd is not None:
@@ -104,11 +103,10 @@ class Recorder:
             return
         try:
             self._append(steps)
+            if self._have_a_file():
+                self._append([self._snapshot(brain, "new file")])
         except OSError as exc:
             self._fails(exc)
-        else:
-            if not self._is_in_place() or self._is_too_long():
-                self._try(brain, "new file")
 
     # -- writing ------------------------------------------------------------------------
 
@@ -116,8 +114,7 @@ class Recorder:
         """Begin anew with a snapshot, in a file that is where it should be."""
         try:
             self._have_a_file()
-            snapshot = self._snapshot(brain, because)
-            self._append([snapshot])
+            self._append([self._snapshot(brain, because)])
         except OSError as exc:
             self._fails(exc)
             return
@@ -161,8 +158,8 @@ class Recorder:
         """Raises OSError; what has not been written then is counted as lost."""
         assert self._fd is not None
         data = b"".join(to_bytes(line) for line in lines)
-        start = b"\n" if self._torn else b""
         try:
+            start = b"\n" if _ends_within_a_line(self._fd) else b""
             written = os.write(self._fd, start + data)
         except OSError:
             self._lost += sum(isinstance(line, Step) for line in lines)
@@ -170,26 +167,25 @@ class Recorder:
         if isinstance(lines[0], Snapshot):
             self._head = len(data)
         if written == len(start + data):
-            self._torn = False
             return
-        done = (start + data)[:written]
-        self._torn = not done.endswith(b"\n") if done else self._torn
-        whole = done[len(start) :].count(b"\n")
+        whole = data[: max(0, written - len(start))].count(b"\n")
         self._lost += sum(isinstance(line, Step) for line in lines[whole:])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
 
     # -- the file -----------------------------------------------------------------------
 
-    def _have_a_file(self) -> None:
-        """At the path, and not too long. Raises OSError."""
+    def _have_a_file(self) -> bool:
+        """At the path, and not too long. Returns whether it is another one. Raises OSError."""
         if self._is_in_place():
             if not self._is_too_long():
-                return
+                return False
             if not self._put_aside():
-                return
+                if self._is_too_long(by=2):
+                    raise BlockingIOError(errno.EAGAIN, "somebody holds a lock on it", self.path)
+                return False
         self.close()
         self._fd = open_trace(self.path)
-        self._torn = _ends_within_a_line(self._fd)
+        return True
 
     def _is_in_place(self) -> bool:
         """Whether what is at the path is the file that we have open."""
@@ -201,15 +197,16 @@ class Recorder:
             return False
         return os.path.samestat(there, os.fstat(self._fd))
 
-    def _is_too_long(self) -> bool:
+    def _is_too_long(self, by: int = 1) -> bool:
         """A file is worth more than the snapshot at its beginning, which may be long too."""
         assert self._fd is not None
-        most = max(self._limit, 2 * self._head)
+        most = by * max(self._limit, 2 * self._head)
         return bool(self._limit) and os.fstat(self._fd).st_size > most
 
     def _put_aside(self) -> bool:
         """Whether it is out of the way. The other master of an upgrade may have done it before,
-        or be at it: then this one goes on writing to it, and follows the next time."""
+        or be at it: then this one goes on writing to it, within bounds, and follows the next
+        time."""
         assert self._fd is not None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed
@@ -221,6 +218,6 @@ class Recorder:
 
 
 def _ends_within_a_line(fd: int) -> bool:
-    """As after a crash."""
+    """As after a crash, or if the other master of an upgrade has met a full disk."""
     size = os.fstat(fd).st_size
     return size > 0 and os.pread(fd, 1, size - 1) != b"\n"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from forkserve import __version__
 from forkserve.supervisor import Phase, Supervisor
@@ -13,6 +14,9 @@ from forkserve.supervisor.actions import Action
 from forkserve.supervisor.state import Process, State, Worker
 from forkserve.trace.codec import UnknownError
 from forkserve.trace.lines import CutOffError, Line, Snapshot, Step, from_bytes, recorded_by
+
+LONGEST = 16 << 20
+"""Bytes of a line: many times what 512 workers and the longest stacks come to."""
 
 LATEST = 1e11
 """Unix seconds, in the year 5138: no trace has been recorded later."""
@@ -22,8 +26,7 @@ class UnreadableError(Exception):
     """The file cannot be replayed. The message is one sentence with the file and the line."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Who:
+class Who(NamedTuple):
     """One process of a master's, as the brain knows it."""
 
     kind: str
@@ -32,8 +35,7 @@ class Who:
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What was known of a process at some moment."""
 
     phase: Phase
@@ -78,7 +80,10 @@ class Happens:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """A line that is not whole: the last one before a crash, or one that met a full disk."""
+    """A line that is not whole: the last one before a crash, or one that met a full disk.
+
+    If it held a step that is missed, the next step of that master says so.
+    """
 
     number: int
 
@@ -92,16 +97,19 @@ class _Run:
 
     brain: Supervisor
     last: int
-    """The number of the last step."""
+    """The number of the last step ..."""
+
+    line: int
+    """... and of the last line."""
 
     lost_track: bool = False
     cast: Cast = field(default_factory=dict)
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> _Run:
+    def of(cls, snapshot: Snapshot, line: int) -> _Run:
         brain = Supervisor(snapshot.policy)
         brain.state = snapshot.state
-        return cls(brain, snapshot.step, cast=cast_of(brain.state))
+        return cls(brain, snapshot.step, line, cast=cast_of(brain.state))
 
     def take(self, step: Step) -> Happens:
         self.last = step.step
@@ -123,39 +131,39 @@ class _Run:
 def replay(path: Path) -> Iterator[Part]:
     """All that is in the file, in its order. Raises UnreadableError, and OSError."""
     runs: dict[int, _Run] = {}
-    cut_off = 0
-    number = 0
+    damaged = 0
     for number, line in _lines(path):
-        if isinstance(line, Snapshot):
-            if cut_off:
-                yield CutOff(cut_off)
-            runs[line.pid] = run = _Run.of(line)
-            yield Begins(line, run.cast)
-            cut_off = 0
-            continue
-        if cut_off:
-            raise UnreadableError(f"{path}:{cut_off}: this is no line of a trace.")
         if isinstance(line, CutOff):
-            cut_off = number
-            continue
-        current = runs.get(line.pid)
-        if current is None:
-            raise UnreadableError(f"{path}:{number}: no snapshot stands before this step.")
-        if line.step != current.last + 1:
-            raise UnreadableError(
-                f"{path}:{number}: step {line.step} follows step {current.last}; lines are missing."
-            )
-        yield current.take(line)
+            if runs:
+                yield line
+            damaged = number if runs else damaged or number
+        elif isinstance(line, Snapshot):
+            if damaged and not runs:
+                yield CutOff(damaged)
+            runs[line.pid] = run = _Run.of(line, number)
+            yield Begins(line, run.cast)
+        else:
+            current = runs.get(line.pid)
+            if current is None:
+                raise UnreadableError(f"{path}:{number}: no snapshot stands before this step.")
+            if line.step != current.last + 1:
+                is_damage = damaged > current.line
+                why = f"line {damaged} is damaged" if is_damage else "lines are missing"
+                raise UnreadableError(
+                    f"{path}:{number}: step {line.step} follows step {current.last}; {why}."
+                )
+            current.line = number
+            yield current.take(line)
     if not runs:
-        raise UnreadableError(f"{path}:{cut_off or 1}: this is no trace.")
-    if cut_off:
-        yield CutOff(cut_off)
+        raise UnreadableError(f"{path}:{damaged or 1}: this is no trace.")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Line | CutOff]]:
     version = "unknown"
     with path.open("rb") as file:
-        for number, data in enumerate(file, 1):
+        for number, data in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
+            if len(data) == LONGEST:
+                raise UnreadableError(f"{path}:{number}: this is no line of a trace.")
             try:
                 line = from_bytes(data)
             except CutOffError:

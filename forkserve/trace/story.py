@@ -161,6 +161,8 @@ def _first_difference(part: Happens) -> Iterator[tuple[str, str]]:
 
 def _printable(text: str) -> str:
     """What comes from a file of somebody else's shall not drive the terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 

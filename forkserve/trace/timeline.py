@@ -32,35 +32,41 @@ class Timeline:
     """Of one master. ``times`` holds the seconds of each column."""
 
     times: list[float] = field(default_factory=list)
-    _columns: list[Mapping[Who, str]] = field(default_factory=list)
-    _met: dict[Who, Seen] = field(default_factory=dict)
+    _changes: list[dict[Who, str]] = field(default_factory=list)
+    """For each column, the marks that differ from the column before: there may be hundreds of
+    processes, and tens of thousands of columns."""
+
+    _names: dict[Who, str] = field(default_factory=dict)
     _now: dict[Who, str] = field(default_factory=dict)
 
     def note(self, time: float, cast: Cast) -> None:
         """What holds from ``time`` on. A column is added if that is something new."""
         marks = {who: _mark(seen) for who, seen in cast.items()}
-        self._met.update(cast)
         if marks == self._now:
             return
+        new = {who: mark for who, mark in marks.items() if self._now.get(who) != mark}
         gone = {who: _GONE for who in self._now if who not in marks}
+        self._names |= {who: _name(who, cast[who]) for who in new}
         self._now = marks
         self.times.append(time)
-        self._columns.append(marks | gone)
+        self._changes.append(new | gone)
 
     def rows(self, width: int) -> Iterator[str]:
         """As many bands, one below the other, as the columns need."""
-        names = {who: _name(who, seen) for who, seen in self._met.items()}
-        margin = max((len(name) for name in names.values()), default=0) + 2
+        margin = max((len(name) for name in self._names.values()), default=0) + 2
         columns = max(NARROWEST, width - margin)
-        for first in range(0, len(self._columns), columns):
-            band = self._columns[first : first + columns]
+        marks: dict[Who, str] = {}
+        for first in range(0, len(self._changes), columns):
             if first:
                 yield ""
             yield " " * margin + _ruler(self.times[first : first + columns], columns)
-            there = {who for column in band for who in column}
-            for who in sorted(there, key=lambda who: (_KINDS.index(who.kind), who.id)):
-                marks = "".join(column.get(who, " ") for column in band)
-                yield f"{names[who]:{margin}}{marks.rstrip()}"
+            band: dict[Who, str] = {}
+            for place, change in enumerate(self._changes[first : first + columns]):
+                marks = {who: mark for who, mark in marks.items() if mark != _GONE} | change
+                for who, mark in marks.items():
+                    band[who] = band.get(who, "").ljust(place) + mark
+            for who in sorted(band, key=lambda who: (_KINDS.index(who.kind), who.id)):
+                yield f"{self._names[who]:{margin}}{band[who]}"
 
 
 def in_words(seconds: float) -> str:

@@ -51,6 +51,8 @@ class Narrator:
         """One line, or more: the details below it."""
         try:
             said = _WORDS.get(type(what))
+            if callable(said):
+                said = said(what)
             if said is not None:
                 return said.format(it=what, **self._names(what))
             if isinstance(what, Note):
@@ -77,15 +79,19 @@ class Narrator:
         return name + "".join(f", {f.name} {encode(getattr(what, f.name))}" for f in given)
 
 
-_WORDS: Mapping[type[Event | Action], str] = {
+_WORDS: Mapping[type[Event | Action], str | Callable[[Any], str]] = {
     # What happened.
     on.Started: "the master begins",
     on.ReloadRequested: "a reload is asked for",
     on.SettingsRejected: "a reload is asked for, and the settings cannot be used: {it.failure}",
     on.UpgradeRequested: "an upgrade is asked for (SIGUSR2)",
-    on.ScaleRequested: "{it.by:+d} worker is asked for",
+    on.ScaleRequested: "a scaling by {it.by:+d} is asked for",
     on.TargetRequested: "{it.workers} workers are asked for",
-    on.RecycleRequested: "recycling is asked for (worker {it.worker_id}; None: all)",
+    on.RecycleRequested: lambda it: (
+        "recycling of all workers is asked for"
+        if it.worker_id is None
+        else "recycling of {worker} is asked for"
+    ),
     on.TerminateRequested: "a stop is asked for ({it.because})",
     on.InterruptRequested: "a stop is asked for (SIGINT)",
     on.QuitRequested: "a stop at once is asked for (SIGQUIT)",
@@ -100,7 +106,11 @@ _WORDS: Mapping[type[Event | Action], str] = {
     on.WorkerBootFailed: "{worker} cannot start: {it.failure}",
     on.WorkerBootExtended: "{worker} needs up to {it.seconds:g} s more to become ready",
     on.WorkerSpent: "{worker} wants to be recycled: {it.because}",
-    on.WorkerSlow: "{worker} says whether its handlers hold others up: {it.slow}",
+    on.WorkerSlow: lambda it: (
+        "{worker} says that its handlers hold others up"
+        if it.slow
+        else "{worker} says that its handlers do not hold others up any more"
+    ),
     on.StacksRead: "the stacks of {worker} are read",
     on.WorkerUnblocked: "{worker} says that its loop turns again, after {it.seconds:g} s",
     on.WorkerLeaving: "{worker} says that it drains",

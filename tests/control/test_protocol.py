@@ -59,9 +59,11 @@ def test_lines_come_as_they_are_complete() -> None:
     lines = Lines()
     lines.feed(b"one\ntw")
     assert list(lines) == [b"one"]
-    lines.feed(b"o\n\nthree")
-    assert list(lines) == [b"two", b""]
+    lines.feed(b"o\n\n \t\r\nthree")
+    assert list(lines) == [b"two"]  # what is empty is none
     assert lines.next() is None
+    lines.feed(b" \n")
+    assert list(lines) == [b"three "]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from math import inf
 from time import monotonic
@@ -15,9 +16,11 @@ from forkserve.config.settings import Settings
 from forkserve.hooks.views import Worker
 from forkserve.master import hooks
 from forkserve.master.family import HookChild
-from forkserve.master.hooks import HookCalls, Means
+from forkserve.master.hooks import HookCalls
+from forkserve.master.lives import Means
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.events import Exit
+from forkserve.worker.lifeline import STACK_SIGNAL
 
 DONE, KILLED = Exit(0), Exit(-9)
 
@@ -38,14 +41,10 @@ class Told:
         return self.children[-1]
 
     def means(self) -> Means:
-        def noted(what: str) -> None:
-            self.said.append(what)
-
+        said = {STACK_SIGNAL: "dump", signal.SIGKILL: "kill"}
         return Means(
-            self.fork,
-            lambda child: noted("dump"),
-            lambda child: noted("kill"),
-            lambda child: noted("forget"),
+            lambda child, number: self.said.append(said[number]),
+            lambda child: self.said.append("forget"),
         )
 
     def close(self) -> None:
@@ -65,7 +64,7 @@ def told() -> Iterator[Told]:
 def calls(told: Told, *names: str, boot_timeout: float = 120.0) -> HookCalls:
     every = tuple(Hook(name, "/a/file.py", name) for name in names or ARGUMENTS)
     settings = Settings("app:app", hooks=every, boot_timeout=boot_timeout)
-    return HookCalls(lambda: settings, told.means())
+    return HookCalls(lambda: settings, told.fork, told.means())
 
 
 def dead(worker_id: int) -> Worker:

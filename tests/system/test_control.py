@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import resource
 import select
 import signal
@@ -185,9 +186,13 @@ def test_scale(start: Start) -> None:
     assert status(server)["workers_wanted"] == 2
     assert command(server, "scale", "+1")[0] == 0
     assert status(server)["workers_wanted"] == 3
-    for wrong, why in [("513", "between 1 and 512"), ("0", "between 1"), ("x", '"to" is')]:
-        code, _, complaints = command(server, "scale", wrong)
-        assert code == 1
+    for wrong, code, why in [
+        ("513", 1, "between 1 and 512"),
+        ("0", 1, "between 1"),
+        ("x", 2, "such as 4, +1 or -1"),
+    ]:
+        refused, _, complaints = command(server, "scale", wrong)
+        assert refused == code
         assert why in complaints
     assert status(server)["workers_wanted"] == 3
 
@@ -217,7 +222,7 @@ def test_dump_shows_where_a_worker_is(start: Start, folder: Path) -> None:
         for _ in range(2):
             code, stacks, _ = command(server, "dump", "1")
             assert code == 0
-            assert stacks.count("in blocks") == 1
+            assert len(re.findall(r'^> File ".*app\.py", line \d+ in blocks$', stacks, re.M)) == 1
         (worker,) = status(server)["workers"]
         # What was shown is none of its last words.
         os.kill(worker["pid"], signal.SIGKILL)
@@ -269,6 +274,114 @@ def test_follow_tells_what_is_noted_and_what_is_logged(start: Start) -> None:
     assert (scaled["target"], scaled["before"]) == (2, 1)
     lines = [event["text"] for event in seen if event["kind"] == "Line"]
     assert lines[0] == "2 workers wanted now (before: 1)"
+
+
+# -- around a command ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def asking(server: Server, *words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command that is under way. It is over at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "forkserve", *words],
+        env=os.environ
+        | {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_RUNTIME_DIR": str(server.folder)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code and complaints."""
+    assert process.stderr
+    complaints = process.stderr.read()
+    return process.wait(PATIENCE), complaints
+
+
+def test_what_was_asked_for_goes_on_after_ctrl_c(start: Start, folder: Path) -> None:
+    held = "import os, time\nwhile os.path.exists('held'): time.sleep(0.01)\n" + APP
+    server = start("-w", "1").wait_until_ready()
+    server.write("", "held")
+    server.write(held.replace("VERSION", "SECOND"))
+    words = ("reload", "--control", str(path_of(server)))
+    with asking(server, *words, stdout=subprocess.PIPE) as reload:
+        assert reload.stdout
+        assert reload.stdout.readline().startswith("tried: ")
+        reload.send_signal(signal.SIGINT)
+        said = "forkserve: not waited for; what was asked for goes on\n"
+        assert ended(reload) == (130, said)
+    (folder / "held").unlink()
+    server.wait_for_log("reload done")
+    assert server.get().startswith("SECOND")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_cannot_be_told_of_it_still_has_it_done(start: Start, full: bool) -> None:
+    server = start("-w", "1").wait_until_ready()
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = os.open("/dev/full", os.O_WRONLY) if full else writer
+    try:
+        which = ["--control", str(path_of(server))]
+        for words in (["reload", *which], ["status", *which], ["list"]):
+            with asking(server, *words, stdout=output) as command:
+                code, complaints = ended(command)
+            # Of what is but shown, nobody has got anything.
+            assert code == (1 if full and "reload" not in words else 0)
+            told = "forkserve: standard output cannot be written to: No space left on device.\n"
+            if words == ["list"]:  # which tells of others, too
+                assert (told in complaints, "Traceback" in complaints) == (full, False)
+            else:
+                assert complaints == (told if full else "")
+        assert status(server)["generation"] == 2
+    finally:
+        os.close(writer)
+        if full:
+            os.close(output)
+
+
+def test_a_master_that_is_stopped_is_not_waited_for(start: Start) -> None:
+    server = start("-w", "1", "--timeout", "0").wait_until_ready()
+    server.signal(signal.SIGSTOP)
+    words = ("--pid", str(server.pid))
+    try:
+        with (
+            asking(server, "status", *words) as looks,
+            asking(server, "reload", *words) as reloads,
+            asking(server, "list", "--json", stdout=subprocess.PIPE) as lists,
+        ):
+            why = f"the master (pid {server.pid}) does not answer: it is stopped, and SIGCONT lets"
+            for command in (looks, reloads):
+                code, complaints = ended(command)
+                assert (code, why in complaints, complaints.count("\n")) == (1, True, 1)
+            assert "may be done yet" in complaints
+            assert lists.stdout
+            listed = {one["pid"]: one for one in json.loads(lists.stdout.read())}
+            assert listed[server.pid]["status"] is None
+            assert why in listed[server.pid]["error"]
+            code, complaints = ended(lists)
+            assert (code, why in complaints) == (0, True)
+    finally:
+        server.signal(signal.SIGCONT)
+    server.wait_for_log("reload done")  # which has been asked for
+
+
+def test_a_master_that_was_killed_is_none(start: Start) -> None:
+    server = start("-w", "1").wait_until_ready()
+    left = path_of(server)
+    server.process.kill()
+    server.wait_for_exit()
+    assert left.is_socket()
+    assert str(left) not in forkserve(server, "list").stdout
+    for words in (["--control", str(left)], ["--pid", str(server.pid)]):
+        asked = forkserve(server, "status", *words)
+        assert (asked.returncode, asked.stdout, asked.stderr.count("\n")) == (1, "", 1)
 
 
 # -- which one ----------------------------------------------------------------------------
@@ -411,6 +524,26 @@ def test_after_an_upgrade_the_new_master_has_one(start: Start, folder: Path, way
     assert server.stop() == 0
     assert not new.exists()
     assert os.listdir(folder / "forkserve") == [] if way == "by pid" else True
+
+
+def test_while_an_upgrade_is_tried_and_when_it_has_failed_the_old_one_is_asked(
+    start: Start, folder: Path
+) -> None:
+    path = folder / "c.sock"
+    server = start("-w", "1", "--control", str(path)).wait_until_ready()
+    inode = path.lstat().st_ino
+    server.write("raise RuntimeError('bad deploy')")
+    with Client.connect(str(path), PATIENCE) as follower:
+        assert server.upgrade() == "failed"
+        assert follower.status()["pid"] == server.process.pid
+    assert path.lstat().st_ino == inode
+    assert status_at(path)["pid"] == server.process.pid
+    assert "control socket" not in server.log  # the new master has not even tried
+
+
+def status_at(path: Path) -> dict[str, Any]:
+    with Client.connect(str(path), PATIENCE) as asking:
+        return asking.status()
 
 
 # -- those who do not behave --------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Who ran gunicorn, or ``uvicorn --workers``, changes one word: the same command, the same file
-and the same app are run under the old name and under ours."""
+and the same app are run under the old name and under ours.
+
+What happens in them is told through a FIFO (fifo(7)), a line each.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import contextlib
 import importlib.util
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +24,26 @@ import pytest
 from tests.bench.peers import free_port
 from tests.system.server import APP, PATIENCE, is_gone
 
-TELLING = APP.replace("VERSION", "{os.environ.get('GREETING')} {scope['root_path']}")
+TELL = """
+import os
+def tell(what, pid):
+    with open("told", "w") as fifo:
+        fifo.write(f"{what} {pid}\\n")
+"""
+
+TELLING = (
+    TELL
+    + "import asyncio"
+    + APP.replace("VERSION", "{os.environ.get('GREETING')} {scope['root_path']}").replace(
+        "            if message",
+        """            if message["type"] == "lifespan.startup":
+                # uvicorn has been woken before, and listens in the same turn of the loop.
+                asyncio.get_running_loop().call_soon(tell, "serves", os.getpid())
+            if message""",
+    )
+)
 
 GUNICORN_FILE = """
-import os
-
 _port = os.environ["TEST_PORT"]
 bind = [f"127.0.0.1:{_port}"]
 workers = 2
@@ -39,10 +57,10 @@ raw_env = ["GREETING=hello"]
 max_request = 1000
 
 def when_ready(server):
-    open(f"ready-{server.pid}", "w").close()
+    tell("ready", server.pid)
 
 def post_fork(server, worker):
-    open(f"forked-{worker.pid}", "w").close()
+    tell("forked", worker.pid)
 """
 
 
@@ -50,13 +68,36 @@ def is_installed(*packages: str) -> bool:
     return all(importlib.util.find_spec(package) for package in packages)
 
 
+class Running:
+    """A server, and what is told of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, fifo: int) -> None:
+        self.process = process
+        self.pid = process.pid
+        self._log = folder / "log"
+        self._fifo = fifo
+        self._told = ""
+
+    def wait_until(self, what: str, times: int = 1) -> set[int]:
+        """Whom it was told of, once it was told of so many."""
+        deadline = monotonic() + PATIENCE
+        while len(found := re.findall(rf"^{what} (\d+)$", self._told, re.MULTILINE)) < times:
+            left = deadline - monotonic()
+            assert left > 0, self._log.read_text()
+            if select.select([self._fifo], [], [], left)[0]:
+                self._told += os.read(self._fifo, 4096).decode()
+        return set(map(int, found))
+
+
 @contextlib.contextmanager
-def running(folder: Path, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(folder: Path, *command: str, port: int) -> Iterator[Running]:
     (folder / "app.py").write_text(TELLING)
+    os.mkfifo(folder / "told")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(folder)]),
         "TEST_PORT": str(port),
     }
+    fifo = os.open(folder / "told", os.O_RDWR)  # so that nobody has to wait to open it
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
@@ -69,52 +110,38 @@ def running(folder: Path, *command: str, port: int) -> Iterator[subprocess.Popen
         ) as process,
     ):
         try:
-            yield process
+            yield Running(process, folder, fifo)
         finally:
+            os.close(fifo)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def ask(folder: Path, port: int) -> str:
-    """The first answer that there is."""
-    deadline = monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/a", timeout=PATIENCE) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            assert monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.02)
-
-
-def until(folder: Path, number: int, pattern: str) -> set[int]:
-    """The pids in the names of so many files, once there are as many."""
-    deadline = monotonic() + PATIENCE
-    while len(found := list(folder.glob(pattern))) < number:
-        assert monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.02)
-    return {int(file.name.partition("-")[2]) for file in found}
+def ask(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/a", timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "forkserve"])
 def test_one_word_of_a_gunicorn_command(tmp_path: Path, server: str) -> None:
     if not is_installed("gunicorn", "uvicorn_worker") and server == "gunicorn":
         pytest.skip("needs gunicorn and uvicorn_worker")
-    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_FILE)
+    (tmp_path / "gunicorn.conf.py").write_text(TELL + GUNICORN_FILE)
     port = free_port()
     words = ("-c", "gunicorn.conf.py", "-k", "uvicorn_worker.UvicornWorker", "app:app")
     with running(tmp_path, server, *words, port=port) as master:
-        body = ask(tmp_path, port)
+        master.wait_until("serves")
+        body = ask(port)
         assert body.startswith("hello ")
-        assert until(tmp_path, 1, "ready-*") == {master.pid}
-        workers = until(tmp_path, 2, "forked-*")
+        assert master.wait_until("ready") == {master.pid}
+        workers = master.wait_until("forked", times=2)
         assert int(body.split()[-1]) in workers
         assert (tmp_path / "app.pid").read_text() == f"{master.pid}\n"
-        master.send_signal(signal.SIGHUP)
-        workers = until(tmp_path, 4, "forked-*")
-        assert ask(tmp_path, port).startswith("hello ")
-        master.send_signal(signal.SIGTERM)
-        assert master.wait(PATIENCE) == 0
+        master.process.send_signal(signal.SIGHUP)
+        workers = master.wait_until("forked", times=4)
+        assert ask(port).startswith("hello ")
+        master.process.send_signal(signal.SIGTERM)
+        assert master.process.wait(PATIENCE) == 0
         assert all(map(is_gone, workers))
         assert not (tmp_path / "app.pid").exists()
     if server == "forkserve":  # what they always missed
@@ -130,9 +157,10 @@ def test_one_word_of_a_uvicorn_command(tmp_path: Path, server: str) -> None:
     words = ("--host", "127.0.0.1", "--port", str(port), "--workers", "2", "--root-path", "/api")
     more = ("--timeout-keep-alive", "3", "--timeout-graceful-shutdown", "20", "--no-access-log")
     with running(tmp_path, server, *words, *more, "app:app", port=port) as master:
-        assert re.fullmatch(r"None /api \d+", ask(tmp_path, port))
-        master.send_signal(signal.SIGTERM)
-        assert master.wait(PATIENCE) == 0 or server == "uvicorn"
+        master.wait_until("serves")
+        assert re.fullmatch(r"None /api \d+", ask(port))
+        master.process.send_signal(signal.SIGTERM)
+        assert master.process.wait(PATIENCE) == 0 or server == "uvicorn"
         assert "GET /a" not in (tmp_path / "log").read_text()
 
 
@@ -148,6 +176,6 @@ def test_what_cannot_be_had_is_refused_with_what_to_do(
     tmp_path: Path, words: list[str], said: str
 ) -> None:
     with running(tmp_path, "forkserve", *words, "app:app", port=0) as master:
-        assert master.wait(PATIENCE) == 2
+        assert master.process.wait(PATIENCE) == 2
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert said in line

@@ -8,19 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.system.people import open_to_everybody
 from tests.system.server import PATIENCE, Server
 
 Start = Callable[..., Server]
 
 
-def forkserve(folder: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def forkserve(
+    folder: Path, *args: str, under: Sequence[str] = (), **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """``under``: a command that executes it."""
     return subprocess.run(
-        [sys.executable, "-m", "forkserve", *args],
+        [*under, sys.executable, "-m", "forkserve", *args],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environ,
         capture_output=True,
@@ -132,6 +136,19 @@ def test_what_cannot_be_printed_is_one_sentence(folder: Path, arguments: str) ->
         )
     said = "forkserve: standard output cannot be written to: No space left on device.\n"
     assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("arguments", ["-c gunicorn.conf.py app:app", "--ws-max-size 1 app:app"])
+def test_a_process_that_the_system_refuses_is_one_sentence(folder: Path, arguments: str) -> None:
+    (folder / "gunicorn.conf.py").write_text("workers = 2\n")
+    # The limit does not hold for root (setrlimit(2)).
+    way = open_to_everybody(folder)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = forkserve(folder, *arguments.split(), under=[*way, *nobody, "prlimit", "--nproc=1"])
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"forkserve: the system refuses to make another process \(.*\): look at .*\.\n", done.stderr
+    )
 
 
 # -- a reload -------------------------------------------------------------------------------

@@ -189,5 +189,6 @@ def test_a_reload_brings_the_new_generation_its_own_threshold(
     assert not re.search(BLOCKED, server.log)
     (folder / "forkserve.toml").write_text("slow_threshold = '0.5s'\n")
     assert server.reload() == "done"
+    server.wait_for_log(r"generation 1\) has left")  # until then it may still have the request
     get_native(server)
     server.wait_for_log(r"generation 2\) " + BLOCKED)

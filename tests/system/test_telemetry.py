@@ -1,4 +1,5 @@
-"""OpenTelemetry in workers: the recipe of demo_app/deploy/telemetry, and what happens without."""
+"""The recipes of demo_app/deploy/telemetry: OpenTelemetry's with the real thing, and without what
+it is for; Datadog's by what ddtrace depends on."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tests.system.server import APP, Server
 
 pytest.importorskip("opentelemetry.sdk")
 
-RECIPE = Path(__file__).parents[2] / "demo_app/deploy/telemetry/opentelemetry.conf.py"
+RECIPES = Path(__file__).parents[2] / "demo_app/deploy/telemetry"
+RECIPE = RECIPES / "opentelemetry.conf.py"
 
 TRACED = """
 from opentelemetry import trace
@@ -159,3 +161,20 @@ def test_a_processor_that_is_started_at_import_costs_the_sharing(
         r'the thread "OtelBatchSpanRecordProcessor"'
     )
     assert server.stop() == 0
+
+
+def test_datadog_is_there_before_the_app_and_ends_after_it(start: Start, folder: Path) -> None:
+    """What is imported before ddtrace is not instrumented; the real one is not needed to see it."""
+    (folder / "ddtrace").mkdir()
+    (folder / "ddtrace" / "auto.py").write_text(
+        "import sys\nwith open('told', 'a') as file: print('app' in sys.modules, file=file)\n"
+    )
+    (folder / "ddtrace" / "__init__.py").write_text(
+        "class tracer:\n"
+        "    def shutdown():\n"
+        "        with open('told', 'a') as file: print('shut down', file=file)\n"
+    )
+    server = start("-w", "2", "-c", str(RECIPES / "datadog.conf.py")).wait_until_ready()
+    assert (folder / "told").read_text() == "False\n" * 2
+    assert server.stop() == 0
+    assert (folder / "told").read_text() == "False\n" * 2 + "shut down\n" * 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.people import may_mount
-from tests.system.server import Server
+from tests.system.server import APP, Server
 
 Start = Callable[..., Server]
 
@@ -168,6 +168,39 @@ def test_both_masters_of_an_upgrade_are_in_it(start: Start, folder: Path) -> Non
     assert f"leave the service to the new master (pid {new})" in said
 
 
+def test_a_master_that_is_killed_leaves_a_story_and_no_secrets(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one goes on in the same file."""
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    deadly = APP.replace(
+        "    body =", '    if scope["path"] == "/private": os.kill(os.getpid(), 9)\n    body ='
+    )
+    (folder / "app.py").write_text(deadly)
+    options = ("-w", "2", "--trace", "trace", "--worker-env", "TOKEN=swordfish")
+    server = start(*options).wait_until_ready()
+    server.get_in_vain("/private?key=sesame")
+    server.wait_for_log(r"was ended by SIGKILL .*serving GET /private for")
+    server.wait_for_log(r"worker 3 .* is ready")
+    server.signal(signal.SIGKILL)
+    assert server.wait_for_exit() == -signal.SIGKILL
+    with (folder / "trace").open("ab") as file:
+        file.write(b'{"pid":%d,"step":' % server.pid)  # the machine may have gone with it
+    code, said = replay(folder, "trace")
+    assert code == 0, said
+    assert re.search(r"^worker 3 g1 +\.+=+$", said, re.M), said
+
+    after = start(*options).wait_until_ready()
+    assert after.stop() == 0
+    code, said = replay(folder, "trace")
+    assert code == 0, said
+    for pid in (server.pid, after.pid):
+        assert f"master pid {pid} starts: app:app" in said
+    recorded = (folder / "trace").read_text()
+    for secret in ("hunter2", "swordfish", "private", "sesame"):
+        assert secret not in recorded
+
+
 @pytest.mark.parametrize("path", ["link", "nowhere/trace", "."])
 def test_what_cannot_be_a_trace_is_refused(start: Start, folder: Path, path: str) -> None:
     (folder / "link").symlink_to(folder / "app.py")
@@ -176,4 +209,4 @@ def test_what_cannot_be_a_trace_is_refused(start: Start, folder: Path, path: str
     assert f"forkserve: the trace {path} cannot be written: " in server.log
     assert len(server.lines) == 2
     code, said = replay(folder, "app.py")
-    assert (code, said) == (2, "forkserve replay: app.py:1: this is no line of a trace.\n")
+    assert (code, said) == (2, "forkserve replay: app.py:1: this is no trace.\n")

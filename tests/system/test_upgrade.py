@@ -193,6 +193,7 @@ def test_an_old_master_that_is_killed_leaves_the_service_to_the_new_one(held: Se
         held.wait_for("two workers", settled(held, 2))
     assert load.failed == []
     assert held.pid == new
+    held.wait_for("its control socket", (held.folder / "forkserve" / f"{new}.sock").exists)
     assert held.stop() == 0
 
 

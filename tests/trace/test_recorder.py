@@ -130,6 +130,7 @@ def test_two_masters_write_to_one_file_and_either_puts_it_aside(path: Path) -> N
     for seen in (aside, there):
         assert not seen.differing
         assert {s.pid for s in seen.snapshots} == {2, os.getpid()}
+    assert path.with_name("trace.1").stat().st_size < 12_000 + 2000, "a step is far shorter"
     last = {
         pid: max(s.step.step for s in there.steps if s.step.pid == pid) for pid in (2, os.getpid())
     }
@@ -183,6 +184,57 @@ def test_the_other_master_may_be_putting_it_aside_right_now(path: Path, said: li
     assert not Verdict(path).differing
     assert not Verdict(path.with_name("trace.1")).differing
     assert not said
+
+
+@pytest.mark.parametrize("hindrance", ["somebody holds a lock on it", "Is a directory"])
+def test_what_cannot_be_put_aside_does_not_grow_for_ever(
+    path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, hindrance: str
+) -> None:
+    """And it goes on as soon as it can."""
+    monkeypatch.setattr(recording, "PAUSE", 0.0)
+    life = Life(path, limit=6000).begin()
+    in_the_way = path.with_name("trace.1")
+    other = os.open(path, os.O_RDWR)
+    if hindrance == "Is a directory":
+        in_the_way.mkdir()
+    else:
+        fcntl.flock(other, fcntl.LOCK_EX)
+    for _ in range(100):
+        life.crash()
+    assert path.stat().st_size < 2 * 6000 + 5000, "a snapshot is shorter"
+    assert [line.split("(")[1].split(")")[0] for line in said] == [hindrance]
+    os.close(other)
+    if in_the_way.is_dir():
+        in_the_way.rmdir()
+    life.crash()
+    assert "is written again" in said[1]
+    life.crash()
+    assert Verdict(path).numbers[-1] == life.recorder.last
+    assert not Verdict(in_the_way).differing
+
+
+def test_what_the_other_master_could_not_end_does_not_spoil_what_this_one_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has met a full disk within a line; then there was room again."""
+    monkeypatch.setattr(recording, "PAUSE", 0.0)
+    old, new = Life(path), Life(path)
+    new.recorder.pid = 2
+    new.recorder.begin(new.brain)
+    old.begin()
+    new.begin()
+    with files_of_at_most(path.stat().st_size + 50):
+        old.crash()
+    new.crash()
+    old.crash()
+    new.crash()
+    seen = Verdict(path)
+    assert not seen.differing
+    assert len(seen.cut_off) == 1
+    assert {s.step.pid: s.step.step for s in seen.steps} == {
+        2: new.recorder.last,
+        os.getpid(): old.recorder.last,
+    }
 
 
 def test_a_file_that_has_been_moved_or_removed_is_begun_anew(path: Path, said: list[str]) -> None:

@@ -155,11 +155,29 @@ def test_a_last_line_that_is_cut_off_is_fine(eventful: Life) -> None:
     assert not seen.differing
 
 
-def test_one_in_the_middle_is_not(eventful: Life) -> None:
+@pytest.mark.parametrize("damage", [lambda line: line[:40], lambda line: "\0" * len(line)])
+def test_one_in_the_middle_is_not(eventful: Life, damage: Callable[[str], str]) -> None:
     lines = eventful.path.read_text().splitlines()
-    lines[3] = lines[3][:40]
+    lines[3] = damage(lines[3])
     eventful.path.write_text("\n".join(lines))
-    assert why_not(eventful.path) == f"{eventful.path}:4: this is no line of a trace."
+    assert why_not(eventful.path) == (
+        f"{eventful.path}:5: step 4 follows step 2; line 4 is damaged."
+    )
+
+
+def test_a_snapshot_that_met_a_full_disk_again_and_again_is_fine(eventful: Life) -> None:
+    data = eventful.path.read_bytes()
+    first = data.splitlines(keepends=True)[0]
+    eventful.path.write_bytes(first[:30] + b"\n" + first[:900] + b"\n" + data)
+    seen = Verdict(eventful.path)
+    assert seen.cut_off == [1]
+    assert seen.numbers == list(range(1, eventful.recorder.last + 1))
+
+
+def test_a_line_without_an_end_is_not_read_to_the_end(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # of which nothing is on the disk
+    assert why_not(path) == f"{path}:1: this is no line of a trace."
 
 
 def test_a_trace_without_its_beginning_is_none(eventful: Life) -> None:

@@ -92,6 +92,22 @@ def test_a_new_kind_is_told_by_its_name_until_it_has_words(monkeypatch: pytest.M
     assert said == "forked, worker_id 3, pid 1003"
 
 
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (on.RecycleRequested(1.0), "recycling of all workers is asked for"),
+        (on.RecycleRequested(1.0, 3), "recycling of worker 3 is asked for"),
+        (on.WorkerSlow(1.0, 3, True), "worker 3 says that its handlers hold others up"),
+        (
+            on.WorkerSlow(1.0, 3, False),
+            "worker 3 says that its handlers do not hold others up any more",
+        ),
+    ],
+)
+def test_what_is_said_in_one_of_two_ways(what: Event, words: str) -> None:
+    assert Narrator("app:app", ()).tell(what) == words
+
+
 def test_the_story_of_a_crash(short: Life) -> None:
     story = "\n".join(told(short.path))
     for part in (
@@ -153,6 +169,21 @@ def test_a_long_one_goes_on_below() -> None:
     assert rows[below + 1].strip().startswith("|20.000")
     assert rows[below + 2] == "worker 19 g1  x"
     assert not any(row.startswith("worker 3 ") for row in rows[below:])
+
+
+def test_a_column_of_a_time_line_holds_no_more_than_what_changes() -> None:
+    """Else a trace of hundreds of workers does not fit into memory."""
+    line = Timeline()
+    cast = {Who("worker", number): Seen(Phase.READY, 1, None) for number in range(500)}
+    line.note(0.0, cast)
+    for number in range(500):
+        cast[Who("worker", number)] = Seen(Phase.DRAINING, 1, None)
+        line.note(number + 1.0, cast)
+    assert [len(change) for change in line._changes] == [500] + 500 * [1]
+    rows = [row for row in line.rows(80) if row.startswith("worker 70 ")]
+    width = 80 - len("worker 499 g1  ")
+    assert rows[0] == "worker 70 g1   " + "=" * width
+    assert rows[1] == "worker 70 g1   " + ("=" * (71 - width)).ljust(width, "~")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +253,22 @@ def test_a_last_line_cut_off_is_said(short: Life, capsys: pytest.CaptureFixture[
     code, out, _ = run(capsys, str(short.path))
     assert code == 0
     assert "line 10 is cut off" in out
+
+
+def test_what_stands_before_the_damage_is_told(
+    short: Life, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what there is to be said of it."""
+    lines = short.path.read_text().splitlines()
+    short.path.write_text("\n".join([*lines[:-1], "damaged", lines[-1].replace(":9,", ":10,")]))
+    code, out, err = run(capsys, str(short.path))
+    assert code == 2
+    assert "line 10 is cut off" in out
+    assert "worker 3 g1" in out
+    assert out.endswith("8 steps: today's code decides the same.\n")
+    assert (
+        err == f"forkserve replay: {short.path}:11: step 10 follows step 8; line 10 is damaged.\n"
+    )
 
 
 def test_arguments_that_are_none() -> None:

@@ -1,4 +1,4 @@
-"""Datadog: traces from every worker, and a template that can be shared.
+"""Datadog: traces from every worker, however it ends.
 
     forkserve -c demo_app/deploy/telemetry/datadog.conf.py -w 4 demo_app:app
 
@@ -6,9 +6,12 @@ The app imports nothing of ddtrace. Settings are ddtrace's own, from the environ
 DD_ENV, DD_TRACE_AGENT_URL. Not `ddtrace-run forkserve`: that starts its threads in the master.
 """
 
+# ddtrace has threads from its import on, and what it is to instrument must not be imported before.
+# So each worker imports the app by itself, and ddtrace first.
+preload = False
+
 
 def post_fork(server, worker):
-    # After the fork, in the worker: this starts threads, and patches what the app has imported.
     import ddtrace.auto  # noqa: F401
 
 

@@ -15,8 +15,9 @@ newrelic.agent.initialize()
 
 def post_fork(server, worker):
     # After the fork: this starts threads. Without it, requests before the agent has
-    # registered by itself are not seen.
-    newrelic.agent.register_application(timeout=10)
+    # registered by itself are not seen. If New Relic cannot be reached, a worker starts
+    # so many seconds later.
+    newrelic.agent.register_application(timeout=3)
 
 
 def worker_exit(server, worker):
