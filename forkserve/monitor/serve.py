@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import uvicorn
 
@@ -23,6 +24,10 @@ SIGN_OF_LIFE = 2.0
 PATIENCE = 10.0
 """Seconds after such a sign for which the master has patience. Less than those take who would
 end the whole service because /livez does not answer (Kubernetes: three probes, 30 s)."""
+
+FAREWELL = 0.25
+"""Seconds in which who has come before the end still gets an answer. Whoever is connected then
+learns from its end all that there is to say."""
 
 MOST_CONNECTIONS = 256
 """More are answered 503: nobody shall have the monitor use up the machine's memory."""
@@ -60,18 +65,35 @@ async def _serve(errand: Errand) -> None:
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,
     )
+    last_call = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(errand.channel.fileno(), _hear_the_master, errand)
+    loop.add_reader(errand.channel.fileno(), _hear_the_master, errand, last_call)
     errand.channel.offer(Ready())
     await asyncio.gather(
-        _show_life(errand), feed.follow(), _Server(config).serve(sockets=[errand.listener])
+        _show_life(errand),
+        feed.follow(),
+        _Server(config).serve(sockets=[errand.listener]),
+        _leave(errand, last_call),
     )
 
 
-def _hear_the_master(errand: Errand) -> None:
+def _hear_the_master(errand: Errand, last_call: asyncio.Event) -> None:
     messages = errand.channel.receive()
-    if errand.channel.closed or LastCall() in messages:
-        os._exit(0)  # whoever is connected learns from that all there is to say
+    if errand.channel.closed:
+        os._exit(0)
+    if LastCall() in messages:
+        last_call.set()
+
+
+async def _leave(errand: Errand, last_call: asyncio.Event) -> NoReturn:
+    await last_call.wait()
+    # Who comes now is for the monitor of the next master, if there is one. To close the server
+    # instead would turn away who has been accepted a moment ago (asyncio).
+    asyncio.get_running_loop().remove_reader(errand.listener)
+    # In steps, of which a machine that stalls does not take more than one.
+    for _ in range(10):
+        await asyncio.sleep(FAREWELL / 10)
+    os._exit(0)
 
 
 async def _show_life(errand: Errand) -> None:

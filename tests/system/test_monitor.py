@@ -147,13 +147,16 @@ def test_an_upgrade_passes_the_address_on_once_it_succeeds(start: Start) -> None
         assert news(watching, "bad deploy")["monitor"]["pid"] == pid  # nobody was cut off
     server.write(APP)
     since = server.mark()
-    assert server.upgrade() == "done"
-    # Who asks while there is none waits in its queue, and is turned away by nobody.
-    shown = json.loads(ask(port, "/status")[1])
-    assert (shown["pid"], server.pid == old) == (server.pid, False)
-    new, same_port = the_monitor(server, since)
+    with Load(server, port=port, path="/status", clients=2) as load:
+        assert server.upgrade() == "done"
+        new, same_port = the_monitor(server, since)
+        server.wait_for("the old one gone", lambda: is_gone(pid))
+    # The old one has answered whom it had accepted; who came later has waited for the new one.
+    assert load.failed == []
     assert same_port == port
-    assert is_gone(pid)
+    shown = json.loads(ask(port, "/status")[1])
+    assert (shown["pid"], shown["monitor"]["pid"]) == (server.pid, new)
+    assert server.pid != old
     assert server.stop() == 0
     server.wait_for("the monitor gone", lambda: is_gone(new))
 
@@ -219,6 +222,7 @@ def test_a_unix_socket_is_the_users_alone_and_kept_over_monitors_and_masters(
     server.wait_for_log("the old master .* has left")
     assert server.stop() == 0
     assert not path.exists()
+    assert "asks nobody for a token" not in server.log
 
 
 def test_an_address_for_all_is_warned_of(start: Start) -> None:
@@ -336,7 +340,9 @@ def asked_by_grafana() -> Iterator[str]:
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     queries += [each["expr"] for each in board["annotations"]["list"]]
     for each in board["templating"]["list"]:
-        if found := re.fullmatch(r"label_values\((.*), (\w+)\)", each.get("definition", "")):
+        if each["type"] == "query":
+            found = re.fullmatch(r"label_values\((.*), (\w+)\)", each["query"]["query"])
+            assert found
             queries.append(f"count by ({found[2]}) ({found[1]})")
     for query in queries:
         yield re.sub(r"\$(job|instance)\b", ".+", query).replace("$__rate_interval", "1m")
