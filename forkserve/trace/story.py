@@ -105,7 +105,8 @@ class Story:
         if self._speaker != step.pid:
             self._speaker = step.pid
             yield f"-- master pid {step.pid}"
-        left_out = f" (and {step.folded} times before)" if step.folded else ""
+        times = "once" if step.folded == 1 else f"{step.folded} times"
+        left_out = f" (and {times} before)" if step.folded else ""
         what, *details = master.narrator.tell(step.event).split("\n")
         yield from self._wrapped(f"{step.step:5} {in_words(time):>10}  {what}{left_out}", 0, 18)
         yield from self._below(details, 18)

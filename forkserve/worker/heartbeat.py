@@ -27,14 +27,18 @@ class Heartbeat:
         self._every = beat_every(threshold)
         self._due = monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        self._untold = 0.0
+        """Seconds for which the loop was blocked, while the master does not know it."""
         self._beat()
 
     def _beat(self) -> None:
         now = monotonic()
         self._row.beat_alone(now)
         if (blocked := now - self._due) > self._threshold:
-            # Whether it arrives or not: this must not block in its turn.
-            self._channel.offer(Unblocked(blocked))
+            self._untold = blocked
+        # The master waits for it before it looks again; and this must not block in its turn.
+        if self._untold and self._channel.offer(Unblocked(self._untold)):
+            self._untold = 0.0
         self._due = now + self._every
         self._timer = self._loop.call_later(self._every, self._beat)
 

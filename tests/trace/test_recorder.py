@@ -252,6 +252,33 @@ def test_a_file_that_has_been_moved_or_removed_is_begun_anew(path: Path, said: l
     assert not said
 
 
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+def test_what_somebody_lays_in_its_place_is_not_written_to(
+    path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(recording, "PAUSE", 0.0)
+    precious = path.with_name("precious")
+    precious.write_text("precious")
+    life = Life(path).begin()
+    path.rename(path.with_name("moved"))
+    if kind == "link":
+        path.symlink_to(precious)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    for _ in range(3):
+        life.crash()
+    assert precious.read_text() == "precious"
+    path.rename(path.with_name("away"))
+    life.crash()
+    life.crash()
+    assert Verdict(path).snapshots[0].because == "gap"
+    assert Verdict(path).numbers[-1] == life.recorder.last
+    assert ["cannot be written" in said[0], "is written again" in said[1]] == [True, True]
+    assert len(said) == 2
+
+
 # -- what cannot be written -----------------------------------------------------------------
 
 

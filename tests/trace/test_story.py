@@ -123,6 +123,18 @@ def test_the_story_of_a_crash(short: Life) -> None:
         assert part in story, (part, story)
 
 
+@pytest.mark.parametrize(
+    ("alarms", "words"), [(1, ""), (2, " (and once before)"), (9, " (and 8 times before)")]
+)
+def test_alarms_that_were_left_out_are_counted(path: Path, alarms: int, words: str) -> None:
+    life = Life(path).begin()
+    for _ in range(alarms):
+        life.alarm()
+    life.crash()
+    (line,) = [line for line in told(path) if "deadline" in line]
+    assert line.endswith(f"  a deadline has passed{words}")
+
+
 def test_nothing_is_wider_than_the_terminal(short: Life) -> None:
     for width in (50, 72, 200):
         assert max(map(len, told(short.path, width))) <= width
