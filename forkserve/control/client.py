@@ -19,6 +19,8 @@ from forkserve.control.protocol import Lines, Message, ProtocolError, decode, en
 CONNECTING = 5
 """Seconds that a master may take to let us in: its queue may be full."""
 
+NO_MASTER = "whoever answers is no forkserve master"
+
 
 class ControlError(Exception):
     """The message is one sentence for the user."""
@@ -35,9 +37,11 @@ class Client:
     It blocks, and asks one thing at a time; :meth:`follow` takes the connection for good.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float | None = None) -> None:
-        """``timeout``: seconds that the master may be silent; None: for ever."""
+    def __init__(self, sock: socket.socket, timeout: float | None = None, path: str = "") -> None:
+        """``timeout``: seconds that the master may be silent; None: for ever. ``path``: where
+        it listens, if that is known."""
         sock.settimeout(timeout)
+        self.path = path
         self._socket = sock
         self._lines = Lines()
         self._ids = itertools.count(1)
@@ -63,7 +67,7 @@ class Client:
         except ControlError:
             sock.close()
             raise
-        return cls(sock, timeout)
+        return cls(sock, timeout, path)
 
     def __enter__(self) -> Client:
         return self
@@ -80,7 +84,9 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """The status document."""
-        found: dict[str, Any] = self.ask("status")["status"]
+        found = self.ask("status").get("status")
+        if not isinstance(found, dict) or "pid" not in found:
+            raise ControlError(NO_MASTER)
         return found
 
     def ask(self, do: str, **arguments: object) -> Message:
@@ -149,7 +155,7 @@ class Client:
         except OSError as exc:
             raise ControlError(f"the connection has broken ({exc.strerror or exc})") from exc
         except ProtocolError as exc:
-            raise ControlError("whoever answers is no forkserve master") from exc
+            raise ControlError(NO_MASTER) from exc
 
 
 class _Process:

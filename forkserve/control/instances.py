@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,6 @@ def _look(path: str) -> Instance | None:
             return Instance(path, client.status())
         except ControlError as exc:
             return Instance(path, None) if isinstance(exc.__cause__, TimeoutError) else None
-        except (KeyError, TypeError):
-            return None
 
 
 def choose(control: str | None, pid: str | None) -> Client:
@@ -77,6 +76,21 @@ def choose(control: str | None, pid: str | None) -> Client:
         shown = ", ".join(one.shown for one in there)
         raise SeveralError(f"several can be meant: {shown}; choose one with --pid or --control")
     return Client.connect(there[0].path)
+
+
+def successor_of(path: str, last: Mapping[str, Any]) -> Client | None:
+    """The master that is there instead of the one which has said ``last`` at ``path``, if there
+    is one yet: whoever listens there now, or has taken over from it in an upgrade."""
+    for one in _looked_at([path]):
+        if one.status is None or one.status["pid"] == last["pid"]:
+            continue
+        took_over = one.status.get("replaced") == last["pid"] or one.status["pid"] == last.get(
+            "succeeded_by"
+        )
+        if took_over or one.path == path:
+            with suppress(ControlError):
+                return Client.connect(one.path)
+    return None
 
 
 def _by_pid(text: str) -> str:

@@ -6,6 +6,7 @@ terminal through :func:`printable` only, and never as markup.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from forkserve.control.rates import Rate, Status, between
+from forkserve.control.rates import Rate, Status, answered, between
 from forkserve.control.table import printable
 from forkserve.memory import mebibytes
 
@@ -57,12 +58,12 @@ _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
 def picture(
-    now: Status, before: Status | None, width: int, height: int, silence: float = 0.0
+    now: Status, before: Status | None, width: int, height: int, trouble: str = ""
 ) -> RenderableType:
-    """The screen, ``width`` columns and at most ``height`` lines of it. ``silence``: seconds
-    since the master should have answered again, if they are worth telling."""
+    """The screen, ``width`` columns and at most ``height`` lines of it. ``trouble``: why there
+    is no later look than this, if that is worth telling."""
     rates = between(before, now)
-    head = [_facts(_of_the_service(now, silence), width), _facts(_of_the_load(now, rates), width)]
+    head = [_facts(_of_the_service(now, trouble), width), _facts(_of_the_load(now, before), width)]
     if now["last_failure"] and height >= TALL:
         head.append(_failure(now["last_failure"]))
     room = height - len(head) - 1  # the titles of the columns
@@ -72,7 +73,7 @@ def picture(
     lines: list[RenderableType] = [*head, _table(shown, rates, width)]
     used = len(shown)
     if len(shown) < len(workers):
-        lines.append(Text(f"… and {len(workers) - len(shown)} more", style="dim"))
+        lines.append(_one_line(_the_others(workers, shown)))
         used += 1
     if (left := room - used - 1) > 0:
         lines.append(Rule(Text("last events · q quits"), align="left", style="dim"))
@@ -83,15 +84,17 @@ def picture(
 # -- the head -------------------------------------------------------------------------------
 
 
-def _of_the_service(now: Status, silence: float) -> list[Text]:
+def _of_the_service(now: Status, trouble: str) -> list[Text]:
     reloads = now["reloads"]
     told = [
         Text(printable(now["name"] or now["app"]), style="bold"),
         Text(printable(now["state"]), style=_PHASES.get(now["state"], "")),
         Text(f"generation {now['generation']}"),
     ]
-    if silence:
-        told.insert(1, Text(f"no answer for {_time(silence)}", style="red"))
+    if trouble:
+        told.insert(1, Text(trouble, style="red"))
+    if now.get("upgrading_to") is not None:
+        told.append(Text(f"upgrading to pid {now['upgrading_to']}", style="cyan"))
     if now["trying"] is not None:
         told.append(Text(f"trying {now['trying']}", style="cyan"))
     told.append(Text(f"up {_time(now['uptime'])}"))
@@ -104,8 +107,9 @@ def _of_the_service(now: Status, silence: float) -> list[Text]:
     return told
 
 
-def _of_the_load(now: Status, rates: Mapping[int, Rate]) -> list[Text]:
-    a_second = f"{sum(rate.requests for rate in rates.values()):.1f}" if rates else NOTHING
+def _of_the_load(now: Status, before: Status | None) -> list[Text]:
+    rate = answered(before, now)
+    a_second = NOTHING if rate is None else f"{rate:.1f}"
     in_flight = sum(worker.get("in_flight", 0) for worker in now["workers"])
     told = [Text(f"{a_second} requests/s"), Text(f"{in_flight} in flight")]
     told += [_queue(queue) for queue in now["queues"]]
@@ -192,16 +196,37 @@ def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
 
 
 def _most_telling(workers: Sequence[Worker], room: int) -> Sequence[Worker]:
-    """All of them or, where that is too many, those that are held up longest, in their order."""
+    """All of them or, where that is too many, those that are held up, longest first, then those
+    that come and go; shown in their order."""
     if len(workers) <= room:
         return workers
-    first = sorted(workers, key=lambda w: -(w.get("serving") or {"for": 0.0})["for"])
-    chosen = {w["id"] for w in first[: max(0, room - 1)]}
+    chosen = {w["id"] for w in sorted(workers, key=_interest)[: max(0, room - 1)]}
     return [w for w in workers if w["id"] in chosen]
 
 
+def _interest(worker: Worker) -> tuple[float, bool, bool]:
+    """The less, the more. The same for all that do well, or they would change places all the
+    time."""
+    held_up = max((worker.get("serving") or {"for": 0.0})["for"], worker.get("lag", 0.0))
+    comes_or_goes = worker["phase"] != "ready"
+    return -held_up if held_up >= LONG else 0.0, not comes_or_goes, not worker["slow"]
+
+
+def _the_others(workers: Sequence[Worker], shown: Sequence[Worker]) -> Text:
+    told = {worker["id"] for worker in shown}
+    left = [worker for worker in workers if worker["id"] not in told]
+    phases = Counter(map(_stands, left))
+    which = ", ".join(f"{n} {printable(phase)}" for phase, n in phases.items())
+    return Text(f"… and {len(left)} more: {which}", style="dim")
+
+
+def _stands(worker: Worker) -> str:
+    ready = worker["phase"] == "ready"
+    return "spare" if worker["spare"] and ready else str(worker["phase"])
+
+
 def _phase(worker: Worker) -> Text:
-    phase = "spare" if worker["spare"] and worker["phase"] == "ready" else worker["phase"]
+    phase = _stands(worker)
     return Text(printable(phase), style=_PHASES.get(phase, ""))
 
 
@@ -212,7 +237,7 @@ def _bar(rate: Rate | None) -> RenderableType:
 def _lag(worker: Worker) -> Text:
     if (lag := worker.get("lag")) is None:
         return Text(NOTHING)
-    return Text(_time(lag), style="yellow" if worker["slow"] else "")
+    return Text(_time(lag), style=_urgency(lag) or ("yellow" if worker["slow"] else ""))
 
 
 def _memory(worker: Worker) -> str:

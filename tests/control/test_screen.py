@@ -57,6 +57,7 @@ def status(**facts: Any) -> dict[str, Any]:
         "switchboard": None,
         "queues": [{"bind": "http://127.0.0.1:8000", "length": 0, "limit": 2048}],
         "reloads": {"done": 1, "failed": 0},
+        "totals": {"requests": 2000},
         "last_failure": None,
         "events": [],
     } | facts
@@ -105,7 +106,11 @@ def test_a_reload_and_its_failure_are_in_the_head() -> None:
 
 
 def test_a_worker_is_a_row() -> None:
-    before = status(uptime=7498.0, workers=[worker(1, requests=800, busy=9.5)])
+    before = status(
+        uptime=7498.0,
+        workers=[worker(1, requests=800, busy=9.5)],
+        totals={"requests": 600},
+    )
     busy = worker(1, in_flight=2, serving=serving("/predict", 2.5))
     lines = shown(status(workers=[busy, worker(2, phase="draining", pss=None)]), before, 160)
     assert " ".join(lines[2].split()) == (
@@ -116,7 +121,8 @@ def test_a_worker_is_a_row() -> None:
     # One that has come since has done all of it since.
     assert row(lines, 2).startswith("2 4002 2 draining 2 min 1000 500.0 100% ━")
     assert row(lines, 2).endswith("4 ms 60 MiB")
-    assert lines[1].startswith("600.0 requests/s")
+    # ... and of all, also what one did that has gone.
+    assert lines[1].startswith("700.0 requests/s")
 
 
 def test_before_the_second_look_there_are_no_rates() -> None:
@@ -135,7 +141,7 @@ def test_a_spare_and_one_without_a_pid() -> None:
 
 def test_a_master_that_is_silent_is_told_first() -> None:
     console = Console(file=io.StringIO(), width=120)
-    console.print(picture(status(), None, 120, 30, silence=12.0))
+    console.print(picture(status(), None, 120, 30, trouble="no answer for 12 s"))
     assert isinstance(console.file, io.StringIO)
     told = console.file.getvalue()
     assert told.startswith("demo_app:app  no answer for 12 s  serving  generation 2")
@@ -146,15 +152,33 @@ def test_the_last_events_take_what_room_is_left() -> None:
     assert [line.split()[-1] for line in shown(many, height=10)[6:]] == ["46", "47", "48", "49"]
 
 
+def ids(lines: list[str]) -> list[int]:
+    return [int(word) for line in lines if (word := line.split()[0]).isdecimal()]
+
+
 def test_with_many_workers_those_are_shown_that_are_held_up_longest() -> None:
-    workers = [worker(n) for n in range(1, 41)]
+    workers = [worker(n, serving=serving("/quick", 0.1 + n % 7 / 10)) for n in range(1, 41)]
     workers[30] = worker(31, serving=serving("/slow", 9.0))
     workers[10] = worker(11, serving=serving("/slower", 20.0))
+    workers[20] = worker(21, lag=15.0)
+    workers[39] = worker(40, slow=True)
     lines = shown(status(workers=workers, events=[event("it")]), height=12)
-    assert [line.split()[0] for line in lines[3:9]] == ["1", "2", "3", "4", "11", "31"]
-    assert lines[9] == "… and 34 more"
+    # What takes no time worth telling counts for nothing, or they would jump about.
+    assert ids(lines) == [1, 2, 11, 21, 31, 40]
+    assert lines[9] == "… and 34 more: 34 ready"
     assert lines[-1].endswith("  it")
     assert len(lines) == 12
+    assert ids(shown(status(workers=workers), height=5)) == [11]
+    assert ids(shown(status(workers=workers), height=6)) == [11, 21]
+
+
+def test_with_many_workers_those_that_come_and_go_are_shown_too() -> None:
+    workers = [worker(n, generation=1) for n in range(1, 63)]
+    workers[40] = worker(41, phase="draining")
+    workers[60] = worker(61, phase="killed", serving=serving("/hangs", 40.0))
+    workers += [worker(63, phase="starting"), worker(64, spare=True)]
+    assert ids(shown(status(workers=workers), height=24)) == [*range(1, 18), 41, 61, 63]
+    assert shown(status(workers=workers), height=24)[-1] == "… and 44 more: 43 ready, 1 spare"
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100, 120, 200])

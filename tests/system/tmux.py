@@ -72,6 +72,13 @@ class Tmux:
         return [line.rstrip() for line in self._tmux("capture-pane", "-p").splitlines()]
 
     @property
+    def program(self) -> int:
+        """The pid of what its shell runs."""
+        shell = self._tmux("display-message", "-p", "#{pane_pid}").strip()
+        (pid,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        return int(pid)
+
+    @property
     def text(self) -> str:
         return "\n".join(self.lines).rstrip()
 
