@@ -87,20 +87,42 @@ def test_the_head_says_what_it_is_and_how_it_does() -> None:
     board = {"pid": 9, "idle": 12, "waiting": 3}
     lines = shown(status(workers=[worker(1, in_flight=2), worker(2)], switchboard=board))
     assert lines[0] == (
-        "demo_app:app  serving  generation 2  up 2 h 05  2 of 2 ready  reloads 1  pid 4000  "
+        "demo_app:app  serving  2 of 2 ready  generation 2  up 2 h 05  reloads 1  pid 4000  "
         "forkserve 0.1.0"
     )
     assert lines[1] == (
-        "– requests/s  2 in flight  queue 0 of 2048 at http://127.0.0.1:8000  "
-        "switchboard 12 idle, 3 waiting"
+        "– requests/s  2 in flight  queue 0 of 2048  switchboard 12 idle, 3 waiting  "
+        "http://127.0.0.1:8000"
     )
+
+
+def test_of_several_queues_the_longest_comes_first() -> None:
+    queues = [
+        {"bind": "http://127.0.0.1:8000", "length": 0, "limit": 128},
+        {"bind": "https://127.0.0.1:8443", "length": 7, "limit": 128},
+        {"bind": "unix:/run/shop.sock", "length": None, "limit": None},
+    ]
+    assert shown(status(queues=queues))[1] == (
+        "– requests/s  0 in flight  queue 7 of 128 at https://127.0.0.1:8443  "
+        "queue 0 of 128 at http://127.0.0.1:8000"
+    )
+
+
+def test_the_head_of_a_narrow_one_has_what_matters() -> None:
+    long = status(name="company.services.shop.frontend:create_app")
+    assert shown(long, width=50)[:2] == [
+        "company.service…  serving  2 of 2 ready",
+        "– requests/s  0 in flight  queue 0 of 2048",
+    ]
+    upgrading = status(upgrading_to=4711)
+    assert "generation 2  upgrading to pid 4711  up" in shown(upgrading)[0]
 
 
 def test_a_reload_and_its_failure_are_in_the_head() -> None:
     failure = {"at": 1_700_000_000.0, "text": "reload failed: no module", "details": "…"}
     reloads = {"done": 1, "failed": 2}
     lines = shown(status(state="reloading", trying=3, reloads=reloads, last_failure=failure))
-    assert "reloading  generation 2  trying 3" in lines[0]
+    assert "reloading  2 of 2 ready  generation 2  trying 3" in lines[0]
     assert "reloads 1  failed 2" in lines[0]
     assert "reload failed: no module" in lines[2]
 
@@ -126,7 +148,7 @@ def test_a_worker_is_a_row() -> None:
 
 
 def test_before_the_second_look_there_are_no_rates() -> None:
-    assert row(shown(status()), 1) == "1 4001 2 ready – – 4 ms 31 MiB"
+    assert row(shown(status()), 1) == "1 4001 2 ready 2 min – – 4 ms 31 MiB"
 
 
 def test_a_spare_and_one_without_a_pid() -> None:
@@ -136,7 +158,7 @@ def test_a_spare_and_one_without_a_pid() -> None:
     now = status(workers=[worker(1, spare=True), unborn])
     lines = shown(now, now | {"uptime": 7499.0, "workers": []})
     assert row(lines, 1).startswith("1 4001 2 spare ")
-    assert row(lines, 2) == "2 – 2 starting 0.0 0% – –"
+    assert row(lines, 2) == "2 – 2 starting 2 min 0.0 0% – –"
 
 
 def test_a_master_that_is_silent_is_told_first() -> None:
@@ -144,7 +166,7 @@ def test_a_master_that_is_silent_is_told_first() -> None:
     console.print(picture(status(), None, 120, 30, trouble="no answer for 12 s"))
     assert isinstance(console.file, io.StringIO)
     told = console.file.getvalue()
-    assert told.startswith("demo_app:app  no answer for 12 s  serving  generation 2")
+    assert told.startswith("demo_app:app  no answer for 12 s  serving  2 of 2 ready")
 
 
 def test_the_last_events_take_what_room_is_left() -> None:
@@ -181,6 +203,42 @@ def test_with_many_workers_those_that_come_and_go_are_shown_too() -> None:
     assert shown(status(workers=workers), height=24)[-1] == "… and 44 more: 43 ready, 1 spare"
 
 
+def test_the_reason_of_what_went_wrong_is_shown_though_it_is_at_the_end() -> None:
+    died = (
+        "worker 7 (pid 2628, generation 2) was ended by SIGKILL (from outside, not by the kernel's "
+        "OOM killer) after 2.1 s and 31 requests; it was serving GET /pay for 1.4 s"
+    )
+    worked = "reload done: " + "all workers are of generation 2 and all of them do well " * 3
+    happened = [event("old"), event(worked), event(died, "ERROR"), event("new")]
+    failed = status(events=happened, last_failure=happened[2] | {"details": ""})
+    lines = shown(failed, width=80, height=20)
+    clock = lines[-1].split()[0]
+    assert lines[2:5] == [
+        f"last failure {clock}  worker 7 (pid 2628, generation 2) was ended by SIGKILL",
+        " " * 23 + "(from outside, not by the kernel's OOM killer) after 2.1",
+        " " * 23 + "s and 31 requests; it was serving GET /pay for 1.4 s",
+    ]
+    # What is well is one line.
+    assert lines[-6:] == [
+        f"{clock}  old",
+        f"{clock}  reload done: all workers are of generation 2 and all of them do well …",
+        f"{clock}  worker 7 (pid 2628, generation 2) was ended by SIGKILL (from outside,",
+        " " * 10 + "not by the kernel's OOM killer) after 2.1 s and 31 requests; it was",
+        " " * 10 + "serving GET /pay for 1.4 s",
+        f"{clock}  new",
+    ]
+    # Where there is no room for three lines, two or one have to do.
+    longer = status(events=[event(died * 2, "ERROR")] * 2, workers=[worker(1)] * 12)
+    assert shown(longer, width=80, height=20)[-4:] == [
+        f"{clock}  worker 7 (pid 2628, generation 2) was ended by SIGKILL (from outside,…",
+        *shown(longer, width=80, height=50)[-3:],
+    ]
+    assert shown(longer, width=80, height=50)[-1].endswith("…")
+    low = shown(failed, width=80, height=19)
+    assert low[2].endswith("SIGKILL (…")
+    assert low[-2].endswith("outside,…")
+
+
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100, 120, 200])
 @pytest.mark.parametrize("height", [5, 8, 11, 12, 13, 24, 50])
 def test_it_fits(width: int, height: int) -> None:
@@ -193,13 +251,16 @@ def test_it_fits(width: int, height: int) -> None:
 
 
 def test_what_matters_less_goes_first_where_it_is_narrow() -> None:
-    widths = (120, 80, 56, 40)
+    widths = (133, 132, 120, 80, 60, 40, 20)
     titles = [" ".join(shown(status(), width=width)[2].split()) for width in widths]
     assert titles == [
-        "worker pid gen phase req/s busy lag memory flight for request",
-        "worker phase req/s busy memory for request",
+        "worker pid gen phase age requests req/s busy lag memory flight for request",
+        "worker pid gen phase age req/s busy lag memory flight for request",
+        "worker pid gen phase age req/s busy lag memory flight for request",
+        "worker gen phase req/s busy lag memory for request",
+        "worker phase req/s busy for request",
         "worker phase for request",
-        "worker phase request",
+        "worker phase req…",
     ]
 
 
