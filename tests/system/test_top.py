@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import APP, Server
+from tests.system.server import APP, Server, is_gone
 from tests.system.tmux import Tmux, needs_tmux
 
 pytest.importorskip("rich")
@@ -229,6 +229,15 @@ def test_it_ends_while_the_master_is_silent(served: Server, terminal: Tmux, how:
         wait_for_exit(terminal, 0)
     finally:
         served.signal(signal.SIGCONT)
+    assert served.stop() == 0
+
+
+@needs_tmux
+def test_it_ends_with_its_terminal(served: Server, terminal: Tmux) -> None:
+    watch(terminal)
+    pid = terminal.program
+    terminal.hang_up()
+    served.wait_for("its end", lambda: is_gone(pid))
     assert served.stop() == 0
 
 

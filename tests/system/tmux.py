@@ -64,6 +64,10 @@ class Tmux:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
+    def hang_up(self) -> None:
+        """What runs there loses its terminal."""
+        self._tmux("respawn-pane", "-k", "sh")
+
     # -- looking --------------------------------------------------------------------
 
     @property
