@@ -87,6 +87,11 @@ def wait_for_exit(terminal: Tmux, code: int) -> None:
     terminal.wait_for("its modes", lambda: bool(re.search(r"[^-]icanon.*\secho ", flat(terminal))))
 
 
+def shell_is_back(terminal: Tmux) -> bool:
+    lines = terminal.lines
+    return "of the shell" in lines and not any("last events" in line for line in lines)
+
+
 def flat(terminal: Tmux) -> str:
     return " ".join(terminal.text.split())
 
@@ -181,14 +186,14 @@ def test_it_goes_on_with_the_new_master_of_an_upgrade(
 
     # All of the next one passes unseen.
     terminal.press("C-z")
-    terminal.wait_for("the shell", lambda: "last events" not in terminal.text)
+    terminal.wait_for("the shell", lambda: shell_is_back(terminal))
     second, since = server.pid, server.mark()
     assert server.upgrade() == "done"
     server.wait_for_log(rf"the old master \(pid {second}\) has left", since=since)
     terminal.type("fg")
     terminal.wait_for("the third", shows(terminal, server))
     terminal.press("q")
-    terminal.wait_for("the shell again", lambda: "last events" not in terminal.text)
+    terminal.wait_for("the shell again", lambda: shell_is_back(terminal))
     assert server.stop() == 0
 
 
@@ -246,13 +251,11 @@ def test_it_can_be_suspended(served: Server, terminal: Tmux) -> None:
     terminal.type("set -m")
     watch(terminal)
     terminal.press("C-z")
-    terminal.wait_for("the shell", lambda: "last events" not in terminal.text)
-    assert "of the shell" in terminal.lines
+    terminal.wait_for("the shell", lambda: shell_is_back(terminal))
     terminal.type("fg")
     terminal.wait_for("the screen of top again", lambda: "last events" in terminal.text)
     terminal.press("q")
-    terminal.wait_for("the shell again", lambda: "last events" not in terminal.text)
-    assert "of the shell" in terminal.lines
+    terminal.wait_for("the shell again", lambda: shell_is_back(terminal))
     assert served.stop() == 0
 
 
