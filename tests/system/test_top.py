@@ -79,7 +79,7 @@ def pids(terminal: Tmux) -> set[int]:
 
 def wait_for_exit(terminal: Tmux, code: int) -> None:
     """Until the shell is as it was: its screen, and its keys."""
-    terminal.wait_for("the shell again", lambda: f"exit code {code}" in terminal.text)
+    terminal.wait_for("the shell again", lambda: f"exit code {code}" in terminal.lines)
     assert "last events" not in terminal.text
     assert "of the shell" in terminal.lines
     terminal.type("stty -a")  # which the terminal has to echo
@@ -221,19 +221,29 @@ def test_it_goes_on_with_whoever_is_there_after_a_death(
 
 
 @needs_tmux
-@pytest.mark.parametrize("how", ["q", "C-c", "C-\\", "SIGTERM", "SIGHUP"])
-def test_it_ends_while_the_master_is_silent(served: Server, terminal: Tmux, how: str) -> None:
+def test_it_ends_while_the_master_is_silent(served: Server, terminal: Tmux) -> None:
     watch(terminal)
     served.signal(signal.SIGSTOP)
     try:
         terminal.wait_for("that it is silent", lambda: "no answer for" in terminal.lines[0])
+        terminal.press("q")
+        wait_for_exit(terminal, 0)
+    finally:
+        served.signal(signal.SIGCONT)
+    assert served.stop() == 0
+
+
+@needs_tmux
+def test_however_it_ends_the_terminal_is_as_it_was(served: Server, terminal: Tmux) -> None:
+    for how in ("C-c", "C-\\", "SIGTERM", "SIGHUP"):
+        watch(terminal)
         if how.startswith("SIG"):
             os.kill(terminal.program, signal.Signals[how])
         else:
             terminal.press(how)
         wait_for_exit(terminal, 0)
-    finally:
-        served.signal(signal.SIGCONT)
+        assert terminal.shows_its_cursor
+        terminal.begin()
     assert served.stop() == 0
 
 

@@ -76,6 +76,10 @@ class Tmux:
         return [line.rstrip() for line in self._tmux("capture-pane", "-p").splitlines()]
 
     @property
+    def shows_its_cursor(self) -> bool:
+        return self._tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
+    @property
     def program(self) -> int:
         """The pid of what its shell runs."""
         shell = self._tmux("display-message", "-p", "#{pane_pid}").strip()
