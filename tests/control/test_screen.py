@@ -103,10 +103,12 @@ def test_of_several_queues_the_longest_comes_first() -> None:
         {"bind": "https://127.0.0.1:8443", "length": 7, "limit": 128},
         {"bind": "unix:/run/shop.sock", "length": None, "limit": None},
     ]
-    assert shown(status(queues=queues))[1] == (
+    first = (
         "– requests/s  0 in flight  queue 7 of 128 at https://127.0.0.1:8443  "
         "queue 0 of 128 at http://127.0.0.1:8000"
     )
+    assert shown(status(queues=queues))[1] == first
+    assert shown(status(queues=queues), width=150)[1] == f"{first}  queue – at unix:/run/shop.sock"
 
 
 def test_the_head_of_a_narrow_one_has_what_matters() -> None:
@@ -284,6 +286,34 @@ def test_nothing_from_outside_reaches_the_terminal_as_it_is() -> None:
     text = "\n".join(lines)
     assert text.count("?[2J?2J[bold red]x[/] ??") == 8
     assert all(character.isprintable() for line in lines for character in line)
+    facts["queues"] *= 2
+    facts["workers"] = [worker(n, phase=evil) for n in range(40)]
+    lines = shown(status(**facts), width=200, height=10)
+    assert "… and 3" in "".join(lines)
+    assert all(character.isprintable() for line in lines for character in line)
+
+
+def coloured(**facts: Any) -> str:
+    return "\n".join(shown(status(**facts), colours=True))
+
+
+def test_what_wants_to_be_seen_has_a_colour() -> None:
+    red, yellow, green = "\x1b[31m", "\x1b[33m", "\x1b[32m"
+    for seconds, colour in ((0.9, ""), (1.0, yellow), (9.9, yellow), (10.0, red)):
+        shown_as = coloured(workers=[worker(1, serving=serving("/it", seconds))])
+        assert f"{colour}GET /it" in shown_as
+        assert (red in shown_as, yellow in shown_as) == (colour == red, colour == yellow)
+    assert yellow not in coloured()
+    assert f"{green}serving" in coloured()
+    assert f"{yellow}1 of 2 ready" in coloured(workers_ready=1)
+    assert f"{yellow}queue 7" in coloured(queues=[{"bind": "x", "length": 7, "limit": 128}])
+    assert yellow in coloured(workers=[worker(1, slow=True)])
+    assert yellow in coloured(workers=[worker(1, lag=1.5)])
+    assert f"{yellow}draining" in coloured(workers=[worker(1, phase="draining")])
+    assert f"{red}killed" in coloured(workers=[worker(1, phase="killed")])
+    assert f"{red}it" in coloured(events=[event("it", "ERROR")])
+    assert f"{yellow}it" in coloured(events=[event("it", "WARNING")])
+    assert f"{red}failed 1" in coloured(reloads={"done": 0, "failed": 1})
 
 
 def test_colours_are_rich_s_own_business() -> None:
