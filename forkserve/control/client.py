@@ -24,6 +24,8 @@ PATIENCE = 10.0
 """Seconds without a word of the master: its loop waits for nobody. If what it does takes its time,
 it is then asked for a word, and may take as long for that."""
 
+NO_MASTER = "whoever answers is no forkserve master"
+
 
 class ControlError(Exception):
     """The message is one sentence for the user."""
@@ -48,8 +50,12 @@ class Client:
     It blocks, and asks one thing at a time; :meth:`follow` takes the connection for good.
     """
 
-    def __init__(self, sock: socket.socket, patience: float | None = PATIENCE) -> None:
-        """``patience``: seconds that the master may be silent; None: for ever."""
+    def __init__(
+        self, sock: socket.socket, patience: float | None = PATIENCE, path: str = ""
+    ) -> None:
+        """``patience``: seconds that the master may be silent; None: for ever. ``path``: where
+        it listens, if that is known."""
+        self.path = path
         self._socket = sock
         self._lines = Lines()
         self._ids = itertools.count(1)
@@ -66,7 +72,7 @@ class Client:
                 socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECTING, 0)
             )
             sock.connect(path)
-            client = cls(sock, patience)
+            client = cls(sock, patience, path)
             client.check_who_answers(path)
             return client
         except OSError as exc:
@@ -109,7 +115,9 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """The status document."""
-        found: dict[str, Any] = self.ask("status")["status"]
+        found = self.ask("status").get("status")
+        if not isinstance(found, dict) or "pid" not in found:
+            raise ControlError(NO_MASTER)
         return found
 
     def ask(self, do: str, **arguments: object) -> Message:
@@ -207,7 +215,7 @@ class Client:
         except OSError as exc:
             raise ControlError(f"the connection has broken ({exc.strerror or exc})") from exc
         except ProtocolError as exc:
-            raise ControlError("whoever answers is no forkserve master") from exc
+            raise ControlError(NO_MASTER) from exc
 
     def _silent(self) -> SilentError:
         who = "the master" if self.pid is None else f"the master (pid {self.pid})"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +85,21 @@ def choose(control: str | None, pid: str | None) -> Client:
     if there[0].status is None:
         raise ControlError(there[0].why_not)
     return Client.connect(there[0].path)
+
+
+def successor_of(path: str, last: Mapping[str, Any]) -> Client | None:
+    """The master that is there instead of the one which has said ``last`` at ``path``, if there
+    is one yet: whoever listens there now, or has taken over from it in an upgrade."""
+    for one in map(_look, [path, *places.known()]):
+        if one is None or one.status is None or one.status["pid"] == last["pid"]:
+            continue
+        took_over = one.status.get("replaced") == last["pid"] or one.status["pid"] == last.get(
+            "succeeded_by"
+        )
+        if took_over or one.path == path:
+            with suppress(ControlError):
+                return Client.connect(one.path)
+    return None
 
 
 def _by_pid(text: str) -> str:

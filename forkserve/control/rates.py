@@ -27,14 +27,27 @@ def between(before: Status | None, now: Status) -> Mapping[int, Rate]:
     One that was not there before has done all that it has done since then. What one that has
     gone did meanwhile, nobody knows.
     """
-    if before is None or before["pid"] != now["pid"]:
-        return {}  # another master counts its workers from 1, too
-    # The master's own clock, which nobody sets: "now" is the wall's.
-    seconds = now["uptime"] - before["uptime"]
-    if seconds <= 0:
+    if before is None or (seconds := _seconds(before, now)) <= 0:
         return {}
     earlier = {worker["id"]: worker for worker in before["workers"]}
     return {w["id"]: _rate(earlier.get(w["id"], {}), w, seconds) for w in now["workers"]}
+
+
+def answered(before: Status | None, now: Status) -> float | None:
+    """By all workers, those included that have gone meanwhile, a second. None if the two cannot
+    be compared."""
+    if before is None or (seconds := _seconds(before, now)) <= 0:
+        return None
+    requests: int = now["totals"]["requests"] - before["totals"]["requests"]
+    return max(0.0, requests / seconds)
+
+
+def _seconds(before: Status, now: Status) -> float:
+    """Between the two. 0 if they are of two masters: each counts its workers from 1."""
+    if before["pid"] != now["pid"]:
+        return 0.0
+    # The master's own clock, which nobody sets: "now" is the wall's.
+    return float(now["uptime"] - before["uptime"])
 
 
 def _rate(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> Rate:

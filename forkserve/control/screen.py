@@ -6,6 +6,7 @@ terminal through :func:`printable` only, and never as markup.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from forkserve.control.rates import Rate, Status, between
+from forkserve.control.fitting import facts, one_line, wrapped
+from forkserve.control.rates import Rate, Status, answered, between
 from forkserve.control.table import printable
 from forkserve.memory import mebibytes
 
@@ -35,11 +37,23 @@ FEWEST_EVENTS = 3
 TALL = 12
 """Lines from which on there is room for events at all, where workers are many."""
 
-GAP = 2
-"""Columns between two columns, and two facts."""
+HIGH = 20
+"""Lines from which on there is room for the reason of what went wrong, which is at the end ..."""
 
-REQUEST = 24
-"""Columns that the request in flight should have, at least."""
+MOST_LINES = 3
+"""... in so many."""
+
+SHORT_NAME = 12
+"""Columns that a name may have on any terminal."""
+
+REQUEST = 16
+"""Columns that the request in flight should have, at least ..."""
+
+WHOLE_REQUEST = 32
+"""... and before there are other columns than the ..."""
+
+ESSENTIAL = 6
+"""... first ones, by how much they are needed."""
 
 NOTHING = "–"
 
@@ -57,14 +71,16 @@ _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
 def picture(
-    now: Status, before: Status | None, width: int, height: int, silence: float = 0.0
+    now: Status, before: Status | None, width: int, height: int, trouble: str = ""
 ) -> RenderableType:
-    """The screen, ``width`` columns and at most ``height`` lines of it. ``silence``: seconds
-    since the master should have answered again, if they are worth telling."""
+    """The screen, ``width`` columns and at most ``height`` lines of it. ``trouble``: why there
+    is no later look than this, if that is worth telling."""
     rates = between(before, now)
-    head = [_facts(_of_the_service(now, silence), width), _facts(_of_the_load(now, rates), width)]
+    most = MOST_LINES if height >= HIGH else 1
+    service = [_name(now, width), *_of_the_service(now, trouble)]
+    head = [facts(service, width), facts(_of_the_load(now, before), width)]
     if now["last_failure"] and height >= TALL:
-        head.append(_failure(now["last_failure"]))
+        head += _failure(now["last_failure"], width, most)
     room = height - len(head) - 1  # the titles of the columns
     workers, events = now["workers"], now["events"]
     spared = min(FEWEST_EVENTS, len(events)) + 1 if events and height >= TALL else 0
@@ -72,31 +88,38 @@ def picture(
     lines: list[RenderableType] = [*head, _table(shown, rates, width)]
     used = len(shown)
     if len(shown) < len(workers):
-        lines.append(Text(f"… and {len(workers) - len(shown)} more", style="dim"))
+        lines.append(one_line(_the_others(workers, shown)))
         used += 1
     if (left := room - used - 1) > 0:
         lines.append(Rule(Text("last events · q quits"), align="left", style="dim"))
-        lines += [_event(event) for event in events[-left:]]
+        lines += _last(events, width, left, most)
     return Group(*lines)
 
 
 # -- the head -------------------------------------------------------------------------------
 
 
-def _of_the_service(now: Status, silence: float) -> list[Text]:
-    reloads = now["reloads"]
+def _name(now: Status, width: int) -> Text:
+    """It must not take the room of all else."""
+    name = Text(printable(now["name"] or now["app"]), style="bold")
+    name.truncate(max(width // 3, SHORT_NAME), overflow="ellipsis")
+    return name
+
+
+def _of_the_service(now: Status, trouble: str) -> list[Text]:
+    reloads, wanted, ready = now["reloads"], now["workers_wanted"], now["workers_ready"]
     told = [
-        Text(printable(now["name"] or now["app"]), style="bold"),
         Text(printable(now["state"]), style=_PHASES.get(now["state"], "")),
+        Text(f"{ready} of {wanted} ready", style="yellow" if ready < wanted else ""),
         Text(f"generation {now['generation']}"),
     ]
-    if silence:
-        told.insert(1, Text(f"no answer for {_time(silence)}", style="red"))
+    if trouble:
+        told.insert(0, Text(trouble, style="red"))
+    if now.get("upgrading_to") is not None:
+        told.append(Text(f"upgrading to pid {now['upgrading_to']}", style="cyan"))
     if now["trying"] is not None:
         told.append(Text(f"trying {now['trying']}", style="cyan"))
     told.append(Text(f"up {_time(now['uptime'])}"))
-    wanted, ready = now["workers_wanted"], now["workers_ready"]
-    told.append(Text(f"{ready} of {wanted} ready", style="yellow" if ready < wanted else ""))
     told.append(Text(f"reloads {reloads['done']}"))
     if reloads["failed"]:
         told.append(Text(f"failed {reloads['failed']}", style="red"))
@@ -104,39 +127,31 @@ def _of_the_service(now: Status, silence: float) -> list[Text]:
     return told
 
 
-def _of_the_load(now: Status, rates: Mapping[int, Rate]) -> list[Text]:
-    a_second = f"{sum(rate.requests for rate in rates.values()):.1f}" if rates else NOTHING
+def _of_the_load(now: Status, before: Status | None) -> list[Text]:
+    rate = answered(before, now)
+    a_second = NOTHING if rate is None else f"{rate:.1f}"
     in_flight = sum(worker.get("in_flight", 0) for worker in now["workers"])
     told = [Text(f"{a_second} requests/s"), Text(f"{in_flight} in flight")]
-    told += [_queue(queue) for queue in now["queues"]]
+    queues = sorted(now["queues"], key=lambda queue: -(queue["length"] or 0))
+    told += [_queue(queue, named=len(queues) > 1) for queue in queues]
     if board := now["switchboard"]:
         told.append(Text(f"switchboard {board['idle']} idle, {board['waiting']} waiting"))
+    if len(queues) == 1:
+        told.append(Text(printable(queues[0]["bind"])))
     return told
 
 
-def _queue(queue: Mapping[str, Any]) -> Text:
+def _queue(queue: Mapping[str, Any], named: bool) -> Text:
     length, limit = queue["length"], queue["limit"]
     waiting = NOTHING if length is None else str(length)
     most = "" if limit is None else f" of {limit}"
-    return Text(
-        f"queue {waiting}{most} at {printable(queue['bind'])}",
-        style="yellow" if length else "",
-    )
+    which = f" at {printable(queue['bind'])}" if named else ""
+    return Text(f"queue {waiting}{most}{which}", style="yellow" if length else "")
 
 
-def _facts(facts: Sequence[Text], width: int) -> Text:
-    """As many as fit, the first ones first."""
-    line = facts[0].copy()
-    for fact in facts[1:]:
-        if line.cell_len + GAP + fact.cell_len > width:
-            break
-        line = Text.assemble(line, " " * GAP, fact)
-    return _one_line(line)
-
-
-def _failure(failure: Mapping[str, Any]) -> Text:
-    told = f"last failure {_clock(failure['at'])}  {printable(failure['text'])}"
-    return _one_line(Text(told, style="red"))
+def _failure(failure: Mapping[str, Any], width: int, most: int) -> list[Text]:
+    before = Text(f"last failure {_clock(failure['at'])}  ", style="red")
+    return wrapped(before, Text(printable(failure["text"]), style="red"), width, most)
 
 
 # -- the workers ----------------------------------------------------------------------------
@@ -147,7 +162,7 @@ class _Column:
     title: str
     width: int
     needed: int
-    """Of those with the highest number there is none where they do not all fit."""
+    """0: always. The one with the highest number is left out first where not all fit."""
 
     cell: Callable[[Worker, Rate | None], RenderableType]
     justify: Literal["left", "right"] = "right"
@@ -156,52 +171,76 @@ class _Column:
 def _columns() -> list[_Column]:
     return [
         _Column("worker", 6, 0, lambda w, _: Text(str(w["id"]))),
-        _Column("pid", 7, 6, lambda w, _: Text(str(w["pid"] or NOTHING))),
-        _Column("gen", 4, 5, lambda w, _: Text(str(w["generation"]))),
+        _Column("pid", 7, 7, lambda w, _: Text(str(w["pid"] or NOTHING))),
+        _Column("gen", 4, 6, lambda w, _: Text(str(w["generation"]))),
         _Column("phase", 8, 0, lambda w, _: _phase(w), justify="left"),
-        _Column("age", 8, 8, lambda w, _: Text(_time(w["age"]))),
-        _Column("requests", 9, 10, lambda w, _: Text(str(w.get("requests", 0)))),
+        _Column("age", 7, 9, lambda w, _: Text(_time(w["age"]))),
+        _Column("requests", 9, 11, lambda w, _: Text(str(w.get("requests", 0)))),
         _Column("req/s", 7, 2, lambda _, r: Text(f"{r.requests:.1f}" if r else NOTHING)),
-        _Column("busy", 5, 3, lambda _, r: Text(f"{r.busy:.0%}" if r else NOTHING)),
-        _Column("", 8, 9, lambda _, r: _bar(r), justify="left"),
-        _Column("lag", 8, 5, lambda w, _: _lag(w)),
-        _Column("memory", 9, 4, lambda w, _: Text(_memory(w))),
-        _Column("flight", 6, 7, lambda w, _: Text(str(w.get("in_flight") or ""))),
-        _Column("for", 8, 1, lambda w, _: _since(w)),
+        _Column("busy", 4, 3, lambda _, r: Text(f"{r.busy:.0%}" if r else NOTHING)),
+        _Column("", 8, 10, lambda _, r: _bar(r), justify="left"),
+        _Column("lag", 7, 4, lambda w, _: _lag(w)),
+        _Column("memory", 8, 5, lambda w, _: Text(_memory(w))),
+        _Column("flight", 6, 8, lambda w, _: Text(str(w.get("in_flight") or ""))),
+        _Column("for", 7, 1, lambda w, _: _since(w)),
     ]
 
 
 def _table(workers: Sequence[Worker], rates: Mapping[int, Rate], width: int) -> Table:
     columns = _fitting(_columns(), width)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), width=width, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), width=width, header_style="dim")
     for column in columns:
         table.add_column(column.title, width=column.width, justify=column.justify, no_wrap=True)
     table.add_column("request", ratio=1, no_wrap=True)
     for worker in workers:
         rate = rates.get(worker["id"])
         cells = [column.cell(worker, rate) for column in columns]
-        table.add_row(*cells, _one_line(_request(worker)))
+        table.add_row(*cells, one_line(_request(worker)))
     return table
 
 
 def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
     left = list(columns)
-    while sum(c.width + GAP for c in left) + REQUEST > width and any(c.needed for c in left):
-        left.remove(max(left, key=lambda c: c.needed))
+    while (least := max(left, key=lambda column: column.needed)).needed:
+        request = REQUEST if least.needed <= ESSENTIAL else WHOLE_REQUEST
+        if sum(column.width + 1 for column in left) + request <= width:
+            break
+        left.remove(least)
     return left
 
 
 def _most_telling(workers: Sequence[Worker], room: int) -> Sequence[Worker]:
-    """All of them or, where that is too many, those that are held up longest, in their order."""
+    """All of them or, where that is too many, those that are held up, longest first, then those
+    that come and go; shown in their order."""
     if len(workers) <= room:
         return workers
-    first = sorted(workers, key=lambda w: -(w.get("serving") or {"for": 0.0})["for"])
-    chosen = {w["id"] for w in first[: max(0, room - 1)]}
+    chosen = {w["id"] for w in sorted(workers, key=_interest)[: max(0, room - 1)]}
     return [w for w in workers if w["id"] in chosen]
 
 
+def _interest(worker: Worker) -> tuple[float, bool, bool]:
+    """The less, the more. The same for all that do well, or they would change places all the
+    time."""
+    held_up = max((worker.get("serving") or {"for": 0.0})["for"], worker.get("lag", 0.0))
+    comes_or_goes = worker["phase"] != "ready"
+    return -held_up if held_up >= LONG else 0.0, not comes_or_goes, not worker["slow"]
+
+
+def _the_others(workers: Sequence[Worker], shown: Sequence[Worker]) -> Text:
+    told = {worker["id"] for worker in shown}
+    left = [worker for worker in workers if worker["id"] not in told]
+    phases = Counter(map(_stands, left))
+    which = ", ".join(f"{n} {printable(phase)}" for phase, n in phases.items())
+    return Text(f"… and {len(left)} more: {which}", style="dim")
+
+
+def _stands(worker: Worker) -> str:
+    ready = worker["phase"] == "ready"
+    return "spare" if worker["spare"] and ready else str(worker["phase"])
+
+
 def _phase(worker: Worker) -> Text:
-    phase = "spare" if worker["spare"] and worker["phase"] == "ready" else worker["phase"]
+    phase = _stands(worker)
     return Text(printable(phase), style=_PHASES.get(phase, ""))
 
 
@@ -212,7 +251,7 @@ def _bar(rate: Rate | None) -> RenderableType:
 def _lag(worker: Worker) -> Text:
     if (lag := worker.get("lag")) is None:
         return Text(NOTHING)
-    return Text(_time(lag), style="yellow" if worker["slow"] else "")
+    return Text(_time(lag), style=_urgency(lag) or ("yellow" if worker["slow"] else ""))
 
 
 def _memory(worker: Worker) -> str:
@@ -240,18 +279,21 @@ def _urgency(seconds: float) -> str:
 # -- words ----------------------------------------------------------------------------------
 
 
-def _event(event: Mapping[str, Any]) -> Text:
-    text = Text.assemble(
-        (_clock(event["at"]), "dim"),
-        " " * GAP,
-        (printable(event["text"]), _LEVELS.get(str(event["level"]).upper(), "")),
-    )
-    return _one_line(text)
+def _last(events: Sequence[Mapping[str, Any]], width: int, room: int, most: int) -> list[Text]:
+    """The last ones, in so many lines."""
+    lines: list[Text] = []
+    for event in reversed(events):
+        if (left := room - len(lines)) <= 0:
+            break
+        lines = _event(event, width, min(left, most)) + lines
+    return lines
 
 
-def _one_line(text: Text) -> Text:
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+def _event(event: Mapping[str, Any], width: int, most: int) -> list[Text]:
+    style = _LEVELS.get(str(event["level"]).upper(), "")
+    before = Text(f"{_clock(event['at'])}  ", style="dim")
+    # Of what is as it should be, the beginning will do.
+    return wrapped(before, Text(printable(event["text"]), style=style), width, most if style else 1)
 
 
 def _clock(at: float) -> str:

@@ -23,6 +23,7 @@ from rich.screen import Screen
 SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
+    signal.SIGQUIT,  # Ctrl-\
     signal.SIGHUP,  # the terminal goes
     signal.SIGTSTP,  # Ctrl-Z
     signal.SIGWINCH,  # it has another size

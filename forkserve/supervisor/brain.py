@@ -59,7 +59,7 @@ class Supervisor(Verdicts, Blockages):
     @_observe.register
     def _started(self, event: on.Started) -> None:
         self.state.started_at = event.now
-        self.state.predecessor = event.predecessor
+        self.state.predecessor = self.state.replaced = event.predecessor
         self.state.borrowed = event.predecessor is not None
         self.state.newest = self.state.trial = 1
 

@@ -291,6 +291,9 @@ class State:
     predecessor: int | None = None
     """The pid of the old master, until it is gone."""
 
+    replaced: int | None = None
+    """... and for ever."""
+
     borrowed: bool = False
     """It has not left the service to us yet: its workers accept too."""
 

@@ -10,7 +10,6 @@ the user wants.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +19,7 @@ from forkserve.supervisor.events import BootFailure, Event, Exit
 from forkserve.supervisor.state import FOREVER, Preload, Switchboard, Template, Worker
 from tests.brain import story
 from tests.brain.invariants import HAND_BACK, PAUSE, Violation, Witness, settled
+from tests.brain.twins import twin_of
 
 TICK = 0.001
 """Seconds between two events; time only leaps at an alarm."""
@@ -51,7 +51,7 @@ class World:
 
     def after(self, event: Event) -> World:
         """The world after ``event``; this one stays as it is."""
-        world = World(_twin(self.brain), self.witness.copy(), event.now, (self.trail, event))
+        world = World(twin_of(self.brain), self.witness.copy(), event.now, (self.trail, event))
         try:
             world.witness.watch(world.brain, event)
         except Exception as error:
@@ -73,20 +73,6 @@ class Broken(AssertionError):
         lines = "\n".join(f"  {event}" for event in world.story())
         super().__init__(f"{error!r} after\n{lines}")
         self.rule = error.rule if isinstance(error, Violation) else type(error).__name__
-
-
-def _twin(brain: Supervisor) -> Supervisor:
-    """A deep copy, made by hand because it is made a hundred thousand times."""
-    twin = Supervisor(brain.policy)
-    twin.state = copy.copy(brain.state)
-    twin.state.backoff = copy.copy(brain.state.backoff)
-    twin.state.template_backoff = copy.copy(brain.state.template_backoff)
-    twin.state.switchboard_backoff = copy.copy(brain.state.switchboard_backoff)
-    twin.state.switchboards = {i: copy.copy(b) for i, b in brain.state.switchboards.items()}
-    twin.state.templates = {i: copy.copy(t) for i, t in brain.state.templates.items()}
-    twin.state.successor = copy.copy(brain.state.successor)
-    twin.state.workers = {i: copy.copy(w) for i, w in brain.state.workers.items()}
-    return twin
 
 
 def key(world: World) -> Key:

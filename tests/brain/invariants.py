@@ -62,12 +62,13 @@ ORDER = {phase: place for place, phase in enumerate(Phase)}
 class Violation(AssertionError):
     """A rule was broken; ``rule`` is its name."""
 
-    def __init__(self, rule: str, what: str) -> None:
+    def __init__(self, rule: str, what: object) -> None:
         super().__init__(f"{rule}: {what}")
         self.rule = rule
 
 
-def require(holds: bool, rule: str, what: str) -> None:
+def require(holds: bool, rule: str, what: object) -> None:
+    """``what`` is put into words only if it does not hold, which is hardly ever."""
     if not holds:
         raise Violation(rule, what)
 
@@ -262,7 +263,7 @@ class Witness:
         for action in actions:
             self._take(action, brain, before)
         agreed = brain.policy is self.policy
-        require(agreed, "settings are of a generation that serves", str(brain.policy))
+        require(agreed, "settings are of a generation that serves", brain.policy)
         self._phases(before, phases, event)
         self._template_phases(were, are, event)
         if brain.policy.switchboard:
@@ -298,53 +299,53 @@ class Witness:
             case do.Fork(worker_id, generation, slot, template, spare):
                 if template is None:
                     alone = _may_be_direct(brain, generation)
-                    require(alone, "direct only where it may be", str(action))
+                    require(alone, "direct only where it may be", action)
                 else:
                     fit = template in self.can_fork and self.templates[template] == generation
-                    require(fit, "only a ready template forks", str(action))
+                    require(fit, "only a ready template forks", action)
                     self.asked[worker_id] = template
-                require(not self.stopping, "no fork in a stop", str(action))
+                require(not self.stopping, "no fork in a stop", action)
                 self._memory_allows(action)
-                require(worker_id > self.last_id, "ids are new", str(action))
+                require(worker_id > self.last_id, "ids are new", action)
                 taken = {self.slots[i] for i in brain.state.workers if i in self.slots}
-                require(slot not in taken, "slots are free", str(action))
-                require(0 <= slot < brain.policy.slots, "slots are few", str(action))
-                require(generation not in self.given_up, "given up is given up", str(action))
+                require(slot not in taken, "slots are free", action)
+                require(0 <= slot < brain.policy.slots, "slots are few", action)
+                require(generation not in self.given_up, "given up is given up", action)
                 self.last_id = worker_id
                 self.spares |= {worker_id} if spare else set()
                 self.slots[worker_id], self.generations[worker_id] = slot, generation
                 self.unborn |= {worker_id}
             case do.ForkTemplate(template_id, generation):
-                require(not self.stopping, "no fork in a stop", str(action))
+                require(not self.stopping, "no fork in a stop", action)
                 alone = brain.policy.preload is Preload.NEVER
-                require(not alone, "no template without preload", str(action))
-                require(template_id > self.last_template, "ids are new", str(action))
-                require(generation not in self.given_up, "given up is given up", str(action))
+                require(not alone, "no template without preload", action)
+                require(template_id > self.last_template, "ids are new", action)
+                require(generation not in self.given_up, "given up is given up", action)
                 self.last_template = template_id
                 self.templates[template_id] = generation
-                require(len(self.templates) <= 6, "templates are few", str(self.templates))
+                require(len(self.templates) <= 6, "templates are few", self.templates)
             case (
                 do.DismissTemplate(template_id, pid)
                 | do.KillTemplate(template_id, pid)
                 | do.DumpTemplate(template_id, pid)
             ):
                 ours = self.template_pids.get(template_id) == pid
-                require(ours, "only our own pids", str(action))
+                require(ours, "only our own pids", action)
                 self.can_fork -= {template_id}
                 if isinstance(action, do.KillTemplate) and not self.stopping:
                     was = self.template_phases.get(template_id)
-                    require(was is not Phase.READY, "a dump before a kill", str(action))
+                    require(was is not Phase.READY, "a dump before a kill", action)
             case do.Promote(worker_id, pid):
-                require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
+                require(self.pids.get(worker_id) == pid, "only our own pids", action)
                 ready = brain.state.workers[worker_id].phase is Phase.READY
                 fit = ready and worker_id in self.spares
-                require(fit, "only ready spares", str(action))
+                require(fit, "only ready spares", action)
                 self.spares -= {worker_id}
             case do.Drain(worker_id, pid) | do.Kill(worker_id, pid) | do.DumpStacks(worker_id, pid):
-                require(self.pids.get(worker_id) == pid, "only our own pids", str(action))
+                require(self.pids.get(worker_id) == pid, "only our own pids", action)
                 if isinstance(action, do.Kill) and not self.stopping:
                     was = before.get(worker_id)
-                    require(was is not Phase.READY, "a dump before a kill", str(action))
+                    require(was is not Phase.READY, "a dump before a kill", action)
                 if isinstance(action, do.Drain) and self.stopping:
                     self._nothing_is_handed_back_too_late(action, brain, before)
                 alive = brain.state.workers[worker_id].phase in (Phase.READY, Phase.DRAINING)
@@ -354,17 +355,17 @@ class Witness:
                     self.untold |= {worker_id}
             case do.LoopBlocked(worker_id):
                 told_once = worker_id in self.untold
-                require(told_once, "a blockage is told once", str(action))
+                require(told_once, "a blockage is told once", action)
                 self.untold -= {worker_id}
                 self.blocked |= {worker_id}
             case do.LoopTurns(worker_id):
                 told_once = worker_id in self.blocked
-                require(told_once, "a blockage is told once", str(action))
+                require(told_once, "a blockage is told once", action)
                 self.blocked -= {worker_id}
             case do.ForkSwitchboard(board_id):
-                require(not self.stopping, "no fork in a stop", str(action))
-                require(brain.policy.switchboard, "no switchboard without leave", str(action))
-                require(board_id > self.last_board, "ids are new", str(action))
+                require(not self.stopping, "no fork in a stop", action)
+                require(brain.policy.switchboard, "no switchboard without leave", action)
+                require(board_id > self.last_board, "ids are new", action)
                 self.last_board = board_id
             case (
                 do.DismissSwitchboard(board_id, pid)
@@ -372,21 +373,21 @@ class Witness:
                 | do.DumpSwitchboard(board_id, pid)
             ):
                 ours = self.board_pids.get(board_id) == pid
-                require(ours, "only our own pids", str(action))
+                require(ours, "only our own pids", action)
                 if isinstance(action, do.KillSwitchboard) and not self.stopping:
                     alive = self.board_phases.get(board_id) in (Phase.STARTING, Phase.READY)
-                    require(not alive, "a dump before a kill", str(action))
+                    require(not alive, "a dump before a kill", action)
                 if isinstance(action, do.DismissSwitchboard):
-                    require(self.stopping, "only a stop dismisses the switchboard", str(action))
+                    require(self.stopping, "only a stop dismisses the switchboard", action)
             case do.ParkingBegins(worker_id):
                 told = worker_id in self.slow and not self.parking
-                require(told, "parking is told as it is", str(action))
+                require(told, "parking is told as it is", action)
                 self.parking = True
             case do.ParkingEnds():
-                require(self.parking, "parking is told as it is", str(action))
+                require(self.parking, "parking is told as it is", action)
                 self.parking = False
             case do.Scaled(target, was):
-                require(was == self.target, "the target", str(action))
+                require(was == self.target, "the target", action)
                 self.target = target
             case do.ReloadBegins(generation, superseded=superseded):
                 self.newest = generation
@@ -396,7 +397,7 @@ class Witness:
                 self._adopt()
             case do.GenerationDropped(generation, serving):
                 self.proposed = None
-                require(serving not in self.given_up, "given up is given up", str(action))
+                require(serving not in self.given_up, "given up is given up", action)
                 self.given_up |= {generation}
             case do.FirstBootFailed():
                 require(not self.ever_ready, "first boot", "a worker had been ready")
@@ -405,41 +406,41 @@ class Witness:
                 require(self.stopping, "leave", "listeners closed for no reason")
                 others = self.borrowed or self.handed_over
                 alone = action.others_accept is others
-                require(alone, "only the last one closes the queue", str(action))
+                require(alone, "only the last one closes the queue", action)
             case do.ForkMaster(successor_id):
-                require(not self.stopping, "no fork in a stop", str(action))
-                require(self.ever_ready, "a master that serves is replaced", str(action))
-                require(successor_id > self.last_successor, "ids are new", str(action))
+                require(not self.stopping, "no fork in a stop", action)
+                require(self.ever_ready, "a master that serves is replaced", action)
+                require(successor_id > self.last_successor, "ids are new", action)
                 alone = self.successor is None and self.predecessor is None
-                require(alone, "at most two masters", str(action))
+                require(alone, "at most two masters", action)
                 self.last_successor = self.successor = successor_id
             case do.DismissMaster(successor_id, pid) | do.KillMaster(successor_id, pid):
                 ours = (self.successor, self.successor_pid) == (successor_id, pid)
-                require(ours, "only our own pids", str(action))
-                require(not self.handed_over, "who has taken over is left alone", str(action))
+                require(ours, "only our own pids", action)
+                require(not self.handed_over, "who has taken over is left alone", action)
             case do.HandOver(successor_id, pid):
                 ours = (self.successor, self.successor_pid) == (successor_id, pid)
-                require(ours, "only our own pids", str(action))
+                require(ours, "only our own pids", action)
                 ready = self.can_take_over == successor_id and not self.stopping
-                require(ready, "make before break", str(action))
+                require(ready, "make before break", action)
                 self.handed_over = True
                 self._stop_begins()
             case do.PassReloadOn(pid):
-                require(self.successor_pid == pid, "only our own pids", str(action))
-                require(self.reload_waits and self.handed_over, "no reload is lost", str(action))
+                require(self.successor_pid == pid, "only our own pids", action)
+                require(self.reload_waits and self.handed_over, "no reload is lost", action)
                 self.reload_waits = False
             case do.Waits("reload"):
                 self.reload_waits = True
             case do.ReportReady():
                 ready = sum(w.phase is Phase.READY for w in brain.state.workers.values())
                 fit = self.borrowed and not self.reported and ready >= self.target
-                require(fit, "it reports what is", str(action))
+                require(fit, "it reports what is", action)
                 self.reported = True
             case do.ForwardSwitchboard(board_id, pid):
                 ours = self.board_pids.get(board_id) == pid
-                require(ours, "only our own pids", str(action))
+                require(ours, "only our own pids", action)
                 way = self.handed_over and self.passes_on
-                require(way, "there is a way on", str(action))
+                require(way, "there is a way on", action)
             case do.Leave():
                 require(self.stopping, "leave", "for no reason")
                 require(not self.unborn and not self.pids, "leave", "a worker is left behind")
@@ -490,11 +491,11 @@ class Witness:
 
     def _memory_allows(self, action: Action) -> None:
         waits = self.now >= self.memory_is_short_until
-        require(waits, "who lacks memory waits", str(action))
+        require(waits, "who lacks memory waits", action)
 
     def _count(self, actions: list[Action]) -> None:
         twice = [a for a, times in Counter(actions).items() if times > 1]
-        require(not twice, "nothing twice", str(twice))
+        require(not twice, "nothing twice", twice)
 
     def _phases(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
         moved = {
@@ -507,14 +508,14 @@ class Witness:
         gone = before.keys() - phases.keys()
         ends = on.WorkerExited | on.ForkFailed | on.ForkLost
         ended = {event.worker_id} if isinstance(event, ends) else set()
-        require(gone <= ended, "nobody is forgotten", str(gone))
+        require(gone <= ended, "nobody is forgotten", gone)
         self.transitions = frozenset(moved)
 
     def _template_phases(self, were: dict[int, Phase], are: dict[int, Phase], event: Event) -> None:
         ends = on.TemplateExited | on.TemplateForkFailed
         ended = {event.template_id} if isinstance(event, ends) else set()
         _require_order("template", were, are, ended)
-        require(are.keys() == self.templates.keys(), "nobody is forgotten", f"templates {are}")
+        require(are.keys() == self.templates.keys(), "nobody is forgotten", ("templates", are))
 
     def _board_phases(self, brain: Supervisor, event: Event) -> None:
         boards = brain.state.switchboards
@@ -522,16 +523,16 @@ class Witness:
         ends = on.SwitchboardExited | on.SwitchboardForkFailed
         ended = {event.switchboard_id} if isinstance(event, ends) else set()
         _require_order("switchboard", were, are, ended)
-        require(self.board_pids.keys() <= are.keys(), "nobody is forgotten", f"switchboards {are}")
+        require(self.board_pids.keys() <= are.keys(), "nobody is forgotten", ("switchboards", are))
         few = sum(p in (Phase.STARTING, Phase.READY) for p in are.values()) <= 1
-        require(few and len(are) <= MOST_SWITCHBOARDS, "switchboards are few", str(are))
+        require(few and len(are) <= MOST_SWITCHBOARDS, "switchboards are few", are)
         due, timeout = brain.next_deadline(), brain.policy.switchboard_timeout
         for board in boards.values():
             ready = board.phase is Phase.READY
             limit = board.beat + timeout if ready else board.deadline
             timed = limit < FOREVER and due <= limit
             judged = limit > event.now or not isinstance(event, on.Alarm)
-            require(timed and judged, "every phase ends", str(board))
+            require(timed and judged, "every phase ends", board)
         self.board_phases = are
 
     def _harmless(self, before: dict[int, Phase], phases: dict[int, Phase], event: Event) -> None:
@@ -547,10 +548,10 @@ class Witness:
         state, successor = brain.state, brain.state.successor
         known = None if successor is None else successor.id
         is_ours = None if self.handed_over else self.successor
-        require(known == is_ours, "nobody is forgotten", f"new master {is_ours}, {successor}")
+        require(known == is_ours, "nobody is forgotten", ("new master", is_ours, successor))
         if successor is not None:
             timed = brain.next_deadline() <= successor.deadline < FOREVER
-            require(timed, "every phase ends", str(successor))
+            require(timed, "every phase ends", successor)
         tried = successor is not None and successor.phase is Phase.STARTING
         # A canary that is not born yet will have what is on disk then.
         met = tried or self.stopping or state.trial is not None
@@ -559,7 +560,7 @@ class Witness:
 
     def _parking_is_told(self, phases: dict[int, Phase]) -> None:
         slow = self.slow & phases.keys()
-        require(self.parking is bool(slow), "parking is told as it is", f"slow: {slow}")
+        require(self.parking is bool(slow), "parking is told as it is", ("slow", slow))
 
     def _nothing_is_handed_back_too_late(
         self, drain: do.Drain, brain: Supervisor, before: dict[int, Phase]
@@ -569,7 +570,7 @@ class Witness:
             return  # it drains already, and is hurried
         gone = not brain.state.switchboards or self.passes_on
         waited = self.now >= self.stop_began + HAND_BACK
-        require(gone or waited, "what is handed back is found", str(drain))
+        require(gone or waited, "what is handed back is found", drain)
 
     def _ends_in_time(self, brain: Supervisor) -> None:
         """A stop has asked everybody soon, and kills everybody soon enough."""
@@ -582,7 +583,7 @@ class Witness:
         for process in state.processes():
             sentenced = process.phase is Phase.DRAINING or process.killed_at is None
             if process.pid is not None and not process.staying and sentenced:
-                require(process.deadline <= latest, rule, str(process))
+                require(process.deadline <= latest, rule, process)
         waits = [b for b in state.switchboards.values() if b.phase is not Phase.KILLED]
         taken = bool(state.workers) or self.passes_on
         require(taken or not waits, rule, f"nobody takes from {waits}")
@@ -596,7 +597,7 @@ class Witness:
         trial = state.trial if state.current else None
         staying = [w for w in state.staying() if w.id not in self.spares and w.generation != trial]
         used = not idle or len(staying) >= self.target
-        require(used, "spares are used", f"{len(staying)} of {self.target}, idle: {idle}")
+        require(used, "spares are used", (len(staying), self.target, idle))
 
     def _capacity(
         self, before: dict[int, Phase], phases: dict[int, Phase], event: Event, spares: int
@@ -633,16 +634,16 @@ class Witness:
         for worker in brain.state.workers.values():
             if worker.phase is not Phase.READY:
                 timed = worker.deadline < FOREVER and due <= worker.deadline
-                require(timed, "every phase ends", str(worker))
+                require(timed, "every phase ends", worker)
         for template in brain.state.templates.values():
             if template.phase is not Phase.READY:
                 timed = template.deadline < FOREVER and due <= template.deadline
-                require(timed, "every phase ends", str(template))
+                require(timed, "every phase ends", template)
 
     def _dropped_harmlessly(self, before: dict[int, Phase], phases: dict[int, Phase]) -> None:
         ready = [i for i, was in before.items() if was is Phase.READY]
         hurt = [i for i in ready if phases.get(i) is not Phase.READY]
-        require(not hurt, "a dropped generation harms nobody", str(hurt))
+        require(not hurt, "a dropped generation harms nobody", hurt)
 
 
 def _require_order(
@@ -652,9 +653,9 @@ def _require_order(
     for number, was in were.items():
         becomes = are.get(number, Phase.EXITED)
         forward = ORDER[was] <= ORDER[becomes]
-        require(forward, "phases go forward", f"{kind} {number}: {was} -> {becomes}")
+        require(forward, "phases go forward", (kind, number, was, becomes))
     gone = were.keys() - are.keys()
-    require(gone <= ended, "nobody is forgotten", f"{kind}s {gone}")
+    require(gone <= ended, "nobody is forgotten", (kind, gone))
 
 
 def _may_be_direct(brain: Supervisor, generation: int) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,6 +38,15 @@ from tests.brain.explorer import (
     with_a_spare,
     with_a_spare_from_a_template,
 )
+from tests.brain.twins import twin_of
+
+
+@pytest.fixture(autouse=True)
+def _without_looking_for_cycles() -> Iterator[None]:
+    """There are none in a search, and a hundred thousand worlds to look through for them."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_every_order_from_the_beginning() -> None:
@@ -183,6 +193,7 @@ def test_worlds_share_nothing(beginning: Callable[[], World]) -> None:
     world = beginning()
     was = key(world)
     state, books = copy.deepcopy(world.brain.state), copy.deepcopy(vars(world.witness))
+    assert vars(twin_of(world.brain)) == vars(world.brain)
     for event in upgrade_moves(world):
         later = world.after(event)
         if not isinstance(event, _FAR_REACHING):

@@ -64,12 +64,27 @@ class Tmux:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
+    def hang_up(self) -> None:
+        """What runs there loses its terminal."""
+        self._tmux("respawn-pane", "-k", "sh")
+
     # -- looking --------------------------------------------------------------------
 
     @property
     def lines(self) -> list[str]:
         """What is on the screen, without blanks at the ends of lines."""
         return [line.rstrip() for line in self._tmux("capture-pane", "-p").splitlines()]
+
+    @property
+    def shows_its_cursor(self) -> bool:
+        return self._tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
+    @property
+    def program(self) -> int:
+        """The pid of what its shell runs."""
+        shell = self._tmux("display-message", "-p", "#{pane_pid}").strip()
+        (pid,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        return int(pid)
 
     @property
     def text(self) -> str:
