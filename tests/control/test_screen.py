@@ -117,6 +117,8 @@ def test_the_head_of_a_narrow_one_has_what_matters() -> None:
         "company.service…  serving  2 of 2 ready",
         "– requests/s  0 in flight  queue 0 of 2048",
     ]
+    wide = status(name="長" * 8)
+    assert shown(wide, width=45)[0] == "長" * 7 + "…  serving  2 of 2 ready"
     upgrading = status(upgrading_to=4711)
     assert "generation 2  upgrading to pid 4711  up" in shown(upgrading)[0]
 

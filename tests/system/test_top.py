@@ -168,8 +168,7 @@ def test_it_goes_on_with_the_new_master_of_an_upgrade(
 ) -> None:
     (folder / "app.py").write_text(SLOW)
     server = start("-w", "2").wait_until_ready()
-    terminal.type("set -m")
-    watch(terminal, before=f"XDG_RUNTIME_DIR={folder}", which=f"--pid {server.pid}")
+    watch(terminal, before=f"set -m; XDG_RUNTIME_DIR={folder}", which=f"--pid {server.pid}")
     terminal.wait_for("the first master", shows(terminal, server))
 
     # The old one lives on as long as one of its requests does.
@@ -258,8 +257,7 @@ def test_it_ends_with_its_terminal(served: Server, terminal: Tmux) -> None:
 
 @needs_tmux
 def test_it_can_be_suspended(served: Server, terminal: Tmux) -> None:
-    terminal.type("set -m")
-    watch(terminal)
+    watch(terminal, before="set -m;")
     terminal.press("C-z")
     terminal.wait_for("the shell", lambda: shell_is_back(terminal))
     terminal.type("fg")
