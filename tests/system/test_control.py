@@ -320,7 +320,8 @@ def test_what_was_asked_for_goes_on_after_ctrl_c(start: Start, folder: Path) -> 
         assert ended(reload) == (130, said)
     (folder / "held").unlink()
     server.wait_for_log("reload done")
-    assert server.get().startswith("SECOND")
+    # The old worker hears of it in its own time.
+    server.wait_for("the new code", lambda: server.get().startswith("SECOND"))
 
 
 @pytest.mark.parametrize("full", [False, True])
