@@ -186,6 +186,7 @@ def test_many_dashboards_and_one_that_never_reads(start: Start) -> None:
         deaf.request("GET", "/events")
         streams = [opened.enter_context(dashboard(port)) for _ in range(MOST_DASHBOARDS - 1)]
         for stream in streams:
+            assert stream.readline() == b"retry: 1000\n"  # should it be cut off
             news(stream, '"state":"serving"')
         with dashboard(port) as one_more:
             assert one_more.status == 503
