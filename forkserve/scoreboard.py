@@ -215,6 +215,10 @@ class Row:
         """Whether the handlers of any worker are slow."""
         return any(self._slow_of_each.tolist())
 
+    def accepts(self) -> bool:
+        """Whether the worker takes connections."""
+        return self._open_of_each[self._slot] > 0
+
     def queue_is_shared(self) -> bool:
         """Whether somebody goes on accepting when all workers of this master have gone."""
         return self._of_the_master.cast("d")[_SHARED] == 1.0

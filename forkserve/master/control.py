@@ -253,8 +253,12 @@ class Control:
         caller.connection.follows.append(request.id)
 
     def _reload(self, caller: Caller, request: Request) -> None:
-        self._begin(Reload(caller), "a reload")
+        self._begin(Reload(caller, self._older_ones_accept), "a reload")
         self._access.reload()
+
+    def _older_ones_accept(self, generation: int) -> bool:
+        workers = self._access.family.workers.values()
+        return any(one.row.accepts() for one in workers if one.generation < generation)
 
     def _scale(self, caller: Caller, request: Request) -> None:
         to = request.arguments.get("to")

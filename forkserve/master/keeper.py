@@ -24,6 +24,13 @@ BOOT = 30.0
 FAREWELL = 1.0
 """Seconds that it has to leave."""
 
+ASLEEP = 1.0
+"""Seconds by which the master is not late unless it did not run itself (SIGSTOP, a suspended
+machine), and so nor did the monitor, which ..."""
+
+AWAKE = 5.0
+"""... then has so many more for a sign of life."""
+
 
 @dataclass(slots=True)
 class _Monitor(Life[MonitorChild]):
@@ -75,7 +82,7 @@ class MonitorKeeper:
                 life.ready_at = now
                 log.info("the monitor (pid %d) is at %s", child.pid, self._url)
             case BootExtended(seconds) if life.phase is Phase.LIVES:
-                life.deadline = max(life.deadline, now + seconds)
+                life.deadline = now + seconds
             case BootFailed():
                 log.error("the monitor (pid %d) cannot live: %s", child.pid, failure_of(message))
 
@@ -114,6 +121,8 @@ class MonitorKeeper:
         if life is None:
             if now >= self.next_deadline():
                 self._make(now)
+        elif life.phase is Phase.LIVES and now > life.deadline + ASLEEP:
+            life.deadline = now + AWAKE
         elif now >= life.deadline and life.go_further(self._means, now, "it hangs"):
             self._give_up(life)
 

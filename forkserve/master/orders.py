@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from forkserve.control.protocol import Id
 from forkserve.master.connection import FOREVER, Connection
 from forkserve.master.family import WorkerChild
+from forkserve.master.kernel import process_state
 from forkserve.supervisor import actions as note
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
@@ -22,7 +23,11 @@ from forkserve.supervisor.state import Phase, State
 COULD_NOT_START = (Departure.FAILED_TO_BOOT, Departure.BOOT_TIMED_OUT)
 
 LOOK = 0.02
-"""Seconds between two looks at whether a worker has written its stacks."""
+"""Seconds between two looks at what a worker does."""
+
+LAST_ACCEPTS = 2.0
+"""Seconds that workers may take to accept no more, once they have been told to leave. One that
+takes longer is blocked, and so does not accept either."""
 
 QUIET = 0.1
 """Seconds without a further word of a worker, after which its stacks are all there."""
@@ -82,13 +87,26 @@ class Order:
 
 @dataclass(slots=True)
 class Reload(Order):
-    """Done when everybody is of the new generation, failed when that was dropped."""
+    """Done when everybody is of the new generation, and nobody else accepts any more: whoever
+    connects then is served by the new code. Failed when that was dropped."""
+
+    others_accept: Callable[[int], bool]
+    """Whether anybody of an older generation than this still accepts."""
 
     generation: int | None = None
     """The first that holds what was asked for; a later one does too. None: not known yet."""
 
+    _serves: int = 0
+    """The generation that everybody is of, and ..."""
+
+    _text: str = ""
+    _next: float = FOREVER
+    _until: float = FOREVER
+
     def hear(self, what: note.Note, text: str, state: State) -> None:
         match what:
+            case _ if self._serves:
+                pass
             case note.ReloadBegins():
                 self.caller.progress("tried", text)
                 if self.generation is None and not state.reload_waits:
@@ -108,9 +126,19 @@ class Reload(Order):
             case note.FirstBootFailed():
                 self._failed(text, what.failure)
             case note.ReloadDone() | note.AllReady() if self._is_accepted(state):
-                self.caller.done(generation=state.current, text=text)
+                self._serves, self._text = state.current, text
+                self._next = monotonic()
+                self._until = self._next + LAST_ACCEPTS
             case note.UpgradeDone() | note.Stopping():
                 self.caller.fail(text)
+
+    def due(self) -> float:
+        return self._next
+
+    def look(self, now: float) -> None:
+        self._next = now + LOOK
+        if now >= self._until or not self.others_accept(self._serves):
+            self.caller.done(generation=self._serves, text=self._text)
 
     def follow(self, event: Event, state: State) -> None:
         asked = isinstance(event, on.ReloadRequested) and not state.reload_waits
@@ -259,7 +287,9 @@ class Dump(Order):
             self.caller.done(worker=self.worker.id, stack=stack)
         elif now >= self._until:
             who = f"Worker {self.worker.id} (pid {self.worker.pid})"
-            self.caller.fail(f"{who} has written no stack within {LONGEST_DUMP:g} s.")
+            state = process_state(self.worker.pid) if self.worker.pid else ""
+            why = f" (it is {state})" if state else ""
+            self.caller.fail(f"{who} has written no stack within {LONGEST_DUMP:g} s{why}.")
 
     def hear(self, what: note.Note, text: str, state: State) -> None:
         if isinstance(what, note.WorkerGone) and what.worker_id == self.worker.id:

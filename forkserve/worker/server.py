@@ -355,8 +355,8 @@ class WorkerServer(uvicorn.Server):
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         if self._acceptor is not None:
             self._connections.accepting = False
-            self._job.row.hold_no_more()
             self._acceptor.close()
+            self._job.row.hold_no_more()
         for sock in sockets:
             sock.close()
 

@@ -13,7 +13,7 @@ import pytest
 from forkserve.channel import BootExtended, BootFailed, Channel, LastCall, Ready
 from forkserve.master import lives
 from forkserve.master.family import MonitorChild
-from forkserve.master.keeper import BOOT, FAREWELL, MonitorKeeper
+from forkserve.master.keeper import AWAKE, BOOT, FAREWELL, MonitorKeeper
 from forkserve.master.lives import Means
 from forkserve.supervisor.backoff import FREE_ROUNDS, LONGEST_DELAY, STABLE_AFTER
 from forkserve.supervisor.events import Exit
@@ -142,10 +142,19 @@ def test_a_sign_of_life_is_good_for_the_time_that_it_says(shell: Shell) -> None:
     keeper.hear(shell.children[0], BootExtended(50.0), 110.0)
     assert keeper.next_deadline() == 160.0
     keeper.hear(shell.children[0], BootExtended(1.0), 110.0)
-    assert keeper.next_deadline() == 160.0
-    keeper.alarm(160.0)
-    keeper.hear(shell.children[0], BootExtended(50.0), 160.1)  # too late: it writes its stacks
-    assert keeper.next_deadline() == 160.0 + lives.LAST_WORDS
+    assert keeper.next_deadline() == 111.0
+    keeper.alarm(111.0)
+    keeper.hear(shell.children[0], BootExtended(50.0), 111.1)  # too late: it writes its stacks
+    assert keeper.next_deadline() == 111.0 + lives.LAST_WORDS
+
+
+def test_one_that_slept_because_the_master_did_has_time_to_wake(shell: Shell) -> None:
+    shell.keeper.alarm(100.0)
+    shell.keeper.alarm(1000.0)  # after SIGCONT, say
+    assert shell.said == ["fork"]
+    assert shell.keeper.next_deadline() == 1000.0 + AWAKE
+    shell.keeper.alarm(1000.0 + AWAKE)
+    assert shell.said == ["fork", "dump"]
 
 
 def test_why_it_cannot_live_is_in_the_log(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
