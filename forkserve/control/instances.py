@@ -90,15 +90,15 @@ def choose(control: str | None, pid: str | None) -> Client:
 def successor_of(path: str, last: Mapping[str, Any]) -> Client | None:
     """The master that is there instead of the one which has said ``last`` at ``path``, if there
     is one yet: whoever listens there now, or has taken over from it in an upgrade."""
-    for one in map(_look, [path, *places.known()]):
+    for place in (path, *places.known()):  # one by one: strangers may take long to answer
+        one = _look(place)
         if one is None or one.status is None or one.status["pid"] == last["pid"]:
             continue
-        took_over = one.status.get("replaced") == last["pid"] or one.status["pid"] == last.get(
-            "succeeded_by"
-        )
-        if took_over or one.path == path:
+        is_next = one.status["pid"] == last.get("succeeded_by")
+        took_over = is_next or one.status.get("replaced") == last["pid"]
+        if took_over or place == path:
             with suppress(ControlError):
-                return Client.connect(one.path)
+                return Client.connect(place)
     return None
 
 

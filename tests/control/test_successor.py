@@ -36,7 +36,7 @@ def answering(path: Path, **status: Any) -> Iterator[None]:
         def answer() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    with listener.accept()[0] as one:
+                    with listener.accept()[0] as one, contextlib.suppress(BrokenPipeError):
                         one.recv(1 << 16)
                         one.sendall(encode({"id": 1, "ok": True, "status": status}))
 
