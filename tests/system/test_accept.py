@@ -47,6 +47,8 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+        self.told_to_go = False
+        """Whether the last answer has said that the connection ends."""
 
     def ask(self, path: bytes = b"/") -> None:
         self.socket.sendall(HEAD % path + b"\r\n")
@@ -57,6 +59,7 @@ class Client:
         while b"\r\n\r\n" not in read:
             read += self._receive()
         head, _, body = read.partition(b"\r\n\r\n")
+        self.told_to_go = b"connection: close" in head.lower()
         length = re.search(rb"content-length: (\d+)", head.lower())
         assert length, head
         while len(body) < int(length[1]):

@@ -74,6 +74,13 @@ def _all_ask(clients: list[Client], path: bytes = b"/") -> list[int]:
     return pids
 
 
+def _ask_until_told_to_go(client: Client) -> None:
+    """A worker that has not heard of the stop yet may answer as ever."""
+    until = monotonic() + PATIENCE
+    while not client.told_to_go and monotonic() < until:
+        _all_ask([client])
+
+
 def _held(server: Server) -> int:
     """How many connections the switchboard has open."""
     pid = server.the_switchboard()
@@ -310,8 +317,8 @@ def test_at_the_end_who_waits_is_answered_and_told_to_go(
     else:
         server.signal(signal.SIGKILL)
     server.wait_for("the switchboard gone", lambda: is_gone(switchboard))
-    _all_ask(kept)
     for client in kept:
+        _ask_until_told_to_go(client)
         client.wait_for_end()
     server.wait_for("all gone", lambda: all(map(is_gone, processes)))
     server.wait_for_exit()

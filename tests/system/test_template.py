@@ -473,7 +473,8 @@ def test_a_worker_whose_template_dies_in_the_fork_says_itself_who_it_is(
 def test_two_hundred_respawns_and_fifty_reloads_leave_the_master_flat(start: Start) -> None:
     server = start("-w", "4").wait_until_ready()
     assert server.reload() == "done"
-    server.wait_for("only four", lambda: len(server.worker_pids()) == 4)
+    # Four workers, the switchboard, and the template: the one before has left, too.
+    server.wait_for("only six", lambda: len(server.children()) == 6)
     fds, rss = server.fds(), server.rss()
     for _ in range(50):
         victims = server.worker_pids()
@@ -482,7 +483,7 @@ def test_two_hundred_respawns_and_fifty_reloads_leave_the_master_flat(start: Sta
         server.wait_for("four others", lambda gone=victims: len(alive(server) - gone) == 4)
         assert server.reload() == "done"  # which forgives the deaths, too
         server.wait_for("only four", lambda: len(server.worker_pids()) == 4)
-    server.wait_for("flat", lambda: server.fds() == fds and not server.zombies())
+    server.wait_for("flat", lambda: server.fds() <= fds and not server.zombies())
     assert server.rss() < rss * 1.1
     assert len(re.findall("was ended by SIGKILL .*after", server.log)) == 200
     assert server.stop() == 0
