@@ -70,6 +70,8 @@ class Acceptor:
         """It looks by itself whether somebody waits."""
         self._opened = asyncio.Event()
         self._wakes = 0
+        self._newest: socket.socket | None = None
+        """The connection that was accepted last: the one that the gate may wait for."""
         self._timer: asyncio.TimerHandle | None = None
         self._starved = False
         """It has met a lack of descriptors, and has not tried again yet."""
@@ -197,6 +199,7 @@ class Acceptor:
         now = monotonic()
         self._heads.expect(protocol, now)
         self._gate.taken(protocol, now)
+        self._newest = connection
         self._advance(self._connect(protocol, connection))
 
     async def _connect(self, protocol: Any, connection: socket.socket) -> None:
@@ -260,8 +263,11 @@ class Acceptor:
         gate.turned(now - due, now)
         self._timer = None
         if gate.awaited is not None and not gate.time_left(now):
-            gate.expire(now)
-            self._open()
+            if self._newest is not None and has_spoken(self._newest):
+                gate.wait_on(now)
+            else:
+                gate.expire(now)
+                self._open()
         if gate.awaited is not None or gate.wide:
             self._set_timer(now)
 
@@ -281,3 +287,11 @@ class Acceptor:
     def _try_again(self) -> None:
         self._starved = False
         self._open()
+
+
+def has_spoken(connection: socket.socket) -> bool:
+    """Whether there is something to read that nobody has read yet."""
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:  # nothing, or it has gone
+        return False

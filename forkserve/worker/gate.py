@@ -93,6 +93,11 @@ class Gate:
         """Seconds until :meth:`expire`; 0.0 if nothing is waited for."""
         return max(0.0, self._deadline - now) if self.awaited is not None else 0.0
 
+    def wait_on(self, now: float) -> None:
+        """The window has passed, but the client has spoken in time: it is this process
+        that has had no turn to read it."""
+        self._deadline = now + WINDOW
+
     def expire(self, now: float) -> None:
         """The window has passed without a request: wait no longer."""
         self.awaited = None

@@ -10,6 +10,7 @@ import resource
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from time import monotonic
@@ -24,6 +25,7 @@ from uvicorn.server import ServerState
 from forkserve.last_call import turn_away
 from forkserve.worker import watch as watch_module
 from forkserve.worker.acceptor import Acceptor
+from forkserve.worker.gate import WINDOW
 from forkserve.worker.heads import Heads, guarded
 from forkserve.worker.watch import ExclusiveWatch, PlainWatch, epoll_of
 
@@ -66,6 +68,7 @@ def _accept(
     context: ssl.SSLContext | None = None,
     http: Any = "auto",
     connections: set[Any] | None = None,
+    app: Any = app,
 ) -> Acceptor:
     listener.setblocking(False)
     config = uvicorn.Config(app, log_config=None, http=http)
@@ -248,6 +251,41 @@ def test_closing_takes_the_one_for_which_the_kernel_may_have_woken_only_us(run: 
             assert len(connections) == 1  # so that a draining worker waits for it
             assert (await asking).startswith(b"HTTP/1.1 200")
             assert not connections
+
+    run(main())
+
+
+def test_a_worker_that_had_no_turn_in_the_window_does_not_take_its_client_for_silent(
+    run: Run,
+) -> None:
+    async def main() -> None:
+        connections: set[Any] = set()
+        seen: list[int] = []
+
+        async def look(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(len(connections))
+            await app(scope, receive, send)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            with socket.create_connection(address) as one, socket.create_connection(address) as two:
+                one.sendall(REQUEST)
+                two.sendall(REQUEST)
+                taking = _accept(listener, connections=connections, app=look)
+                readable = taking._readable
+
+                def and_be_held_up(listener: socket.socket) -> None:
+                    readable(listener)
+                    time.sleep(2 * WINDOW)  # as by another handler, or another process
+
+                taking._watch.close()
+                taking._watch = watch_module.watch(
+                    asyncio.get_running_loop(), [listener], and_be_held_up
+                )
+                while len(seen) < 2:
+                    await asyncio.sleep(0)
+                assert seen[0] == 1  # a handler that blocked would have kept the second waiting
+                taking.close()
 
     run(main())
 

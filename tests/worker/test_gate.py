@@ -45,6 +45,14 @@ def test_a_silent_connection_holds_it_for_a_window_only() -> None:
     assert gate.awaited is None
 
 
+def test_one_that_has_spoken_unread_holds_it_for_another_window() -> None:
+    gate = Gate(0.0)
+    gate.taken("unread", 1.0)
+    gate.wait_on(1.0 + WINDOW)
+    assert gate.awaited == "unread"
+    assert 0 < gate.time_left(1.0 + WINDOW) < 2 * WINDOW
+
+
 def test_many_silent_ones_in_a_row_open_it_for_a_while() -> None:
     gate, now = Gate(0.0), 100.0
     for number in range(SILENT_ROW):
