@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.worker.gate import WINDOW
+from forkserve.worker.slowness import ATTENTION
 from tests.system.server import APP, PATIENCE, Server
 
 Start = Callable[..., Server]
@@ -179,9 +180,14 @@ def test_an_idle_worker_wakes_about_once_a_second(start: Start) -> None:
     server = start("-w", "1").wait_until_ready()
     server.get()
     (worker,) = server.worker_pids()
-    before = _switches(worker)
-    time.sleep(5)  # what is looked at: five seconds in which nothing happens
-    assert _switches(worker) - before < 5 * 2 + 3
+    # For ATTENTION seconds after a request that took long, on a loaded machine, it looks closely.
+    for _ in range(int(ATTENTION // 5) + 2):
+        before = _switches(worker)
+        time.sleep(5)  # what is looked at: five seconds in which nothing happens
+        if (wakes := _switches(worker) - before) < 5 * 2 + 3:
+            break
+    else:
+        pytest.fail(f"{wakes} times in five seconds")
 
 
 def _switches(pid: int) -> int:
