@@ -56,7 +56,7 @@ class Leaving(Message):
 
 @dataclass(frozen=True, slots=True)
 class BootFailed(Message):
-    """The app cannot be imported or started. See ``supervisor.events.BootFailure``."""
+    """The app cannot be imported or started. See ``supervisor.failures.BootFailure``."""
 
     headline: str
     where: str

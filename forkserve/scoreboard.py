@@ -24,7 +24,7 @@ from functools import partial
 from time import monotonic
 
 from forkserve.readings import BOUNDS, Holder, Snapshot, Totals
-from forkserve.supervisor.state import Phase
+from forkserve.supervisor.phases import Phase
 
 ROW = 512
 """Bytes a row."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from forkserve.supervisor.state import TRANSITIONS, Phase
+from forkserve.supervisor.phases import TRANSITIONS, Phase
 from tests import readme
 
 

@@ -22,7 +22,7 @@ from forkserve.scoreboard import (
     Row,
     Scoreboard,
 )
-from forkserve.supervisor.state import Phase
+from forkserve.supervisor.phases import Phase
 
 HOLDER = Holder(7, 2, Phase.READY, 4711, 10.0, 11.5)
 

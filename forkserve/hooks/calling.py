@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from forkserve.config.hooks import ARGUMENTS, Hook
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from forkserve.worker.app import BootError, explain, load_function, look_first_in
 
 _executed: dict[str, ModuleType] = {}

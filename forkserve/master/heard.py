@@ -26,7 +26,8 @@ from forkserve.master.family import (
     WorkerChild,
 )
 from forkserve.supervisor import events as on
-from forkserve.supervisor.events import BootFailure, Event
+from forkserve.supervisor.events import Event
+from forkserve.supervisor.failures import BootFailure
 
 
 def event_of(child: Child, message: Message, now: float) -> Event | None:

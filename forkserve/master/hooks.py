@@ -18,7 +18,8 @@ from forkserve.master.family import HookChild
 from forkserve.master.lives import Life, Means, Phase
 from forkserve.master.logbook import log
 from forkserve.supervisor import actions as note
-from forkserve.supervisor.events import BootFailure, Exit
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
 
 LONGEST = 60.0
 """Seconds that a hook may take that nobody waits for."""

@@ -24,7 +24,8 @@ from forkserve.memory import mebibytes
 from forkserve.readings import Snapshot
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
-from forkserve.supervisor.events import BootFailure, Exit
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
 
 log = logging.getLogger("forkserve")
 

@@ -80,10 +80,12 @@ from forkserve.master.status import Status
 from forkserve.master.succession import Succession
 from forkserve.place import Place
 from forkserve.scoreboard import Scoreboard
-from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.events import Event
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.state import Policy
 from forkserve.supervisor.verdicts import LONGEST_EXTENSION
 from forkserve.switchboard.queues import Exchange
 from forkserve.trace.recorded import Recorded
@@ -332,7 +334,7 @@ class Master:
         self._reporter.reload_asked(monotonic())
         self._reloads.begin()
 
-    def _reload_with(self, read: Reading | on.BootFailure | None) -> None:
+    def _reload_with(self, read: Reading | BootFailure | None) -> None:
         """The settings have been read again: have the supervisor bring the new code."""
         match read:
             case Reading():

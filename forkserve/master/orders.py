@@ -17,8 +17,10 @@ from forkserve.master.kernel import process_state
 from forkserve.supervisor import actions as note
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
-from forkserve.supervisor.events import BootFailure, Event
-from forkserve.supervisor.state import Phase, State
+from forkserve.supervisor.events import Event
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import State
 
 COULD_NOT_START = (Departure.FAILED_TO_BOOT, Departure.BOOT_TIMED_OUT)
 

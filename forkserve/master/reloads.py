@@ -16,7 +16,7 @@ from forkserve.master.kernel import Kernel
 from forkserve.master.logbook import log
 from forkserve.master.rereading import Reread, Rereading
 from forkserve.master.watching import Watching
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 
 
 class Reloads:

@@ -15,11 +15,11 @@ from functools import singledispatchmethod
 
 from forkserve.master import signals
 from forkserve.master.notify import ServiceManager, microseconds
-from forkserve.supervisor import Policy
 from forkserve.supervisor import actions as note
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.events import Event, ReloadRequested, SettingsRejected
-from forkserve.supervisor.state import FOREVER, Phase, Stage, State
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import FOREVER, Policy, Stage, State
 
 MARGIN = 5.0
 """Seconds. From the deadline of a process until the master has said what comes of it."""

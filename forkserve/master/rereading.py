@@ -15,7 +15,7 @@ from forkserve.apart import NoChildError
 from forkserve.config.reading import Reading, WrongSettingsError
 from forkserve.config.uvicorn_options import uvicorn_options
 from forkserve.master.kernel import Kernel, fork_with_a_pipe
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from forkserve.worker import birth, lifeline
 
 Reread = Callable[[], Reading]

@@ -33,8 +33,7 @@ from forkserve.master.origin import Origin
 from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.rereading import Reread
 from forkserve.place import PlaceError, settle
-from forkserve.supervisor import Policy
-from forkserve.supervisor.state import Preload
+from forkserve.supervisor.state import Policy, Preload
 from forkserve.template.twofold import adopt_orphans
 from forkserve.trace.recorder import Recorder
 

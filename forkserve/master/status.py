@@ -26,8 +26,9 @@ from forkserve.master.rows import Rows
 from forkserve.memory import resident
 from forkserve.readings import BOUNDS, Snapshot, Totals
 from forkserve.scoreboard import Scoreboard, SwitchboardRow
-from forkserve.supervisor import Supervisor
-from forkserve.supervisor.state import Phase, State, Template, Worker
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import State, Template, Worker
 
 Document = dict[str, Any]
 

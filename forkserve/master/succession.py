@@ -20,7 +20,8 @@ from forkserve.master.logbook import log
 from forkserve.master.pidfile import PidFile, PidFileError
 from forkserve.master.reporter import Reporter
 from forkserve.scoreboard import Scoreboard
-from forkserve.supervisor.events import BootFailure, Event, PredecessorGone, TakenOver
+from forkserve.supervisor.events import Event, PredecessorGone, TakenOver
+from forkserve.supervisor.failures import BootFailure
 
 
 class Succession:

@@ -18,7 +18,7 @@ Each event is handled in two steps:
    what to do next. It does not care which event came last. So any signal, at any
    moment and in any order, ends in the same place.
 
-A worker passes through the phases of :class:`~forkserve.supervisor.state.Phase`
+A worker passes through the phases of :class:`~forkserve.supervisor.phases.Phase`
 in one direction only::
 
     starting ──► ready ──► draining ──► killed ──► exited
@@ -49,10 +49,7 @@ screen), :mod:`.brain` (an event in, actions out), :mod:`.verdicts` (what become
 that fails, is late, or is to go), :mod:`.switchboards` (all that has to do with the
 switchboard), :mod:`.blockages` (a loop that is blocked for a while), :mod:`.upgrades` (the
 master before and after this one), :mod:`.deeds` (how any process is brought to its end),
-:mod:`.backoff` (crash loops).
+:mod:`.backoff` (crash loops). :mod:`.phases`, :mod:`.failures` and :mod:`.beats` are what the
+app's processes speak of too; they import nothing of the rest, so a template, which is imported
+anew for every deploy, does not load the brain.
 """
-
-from forkserve.supervisor.brain import Supervisor
-from forkserve.supervisor.state import Phase, Policy
-
-__all__ = ["Phase", "Policy", "Supervisor"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from forkserve.supervisor.events import BootFailure, Exit
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
 
 
 @dataclass(frozen=True, slots=True)

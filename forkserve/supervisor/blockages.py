@@ -17,17 +17,10 @@ from dataclasses import replace
 
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
+from forkserve.supervisor.beats import beat_every
 from forkserve.supervisor.deeds import LATE, Deeds
-from forkserve.supervisor.state import FOREVER, Blockage, Phase, Worker
-
-BEATS = 10
-"""So many heartbeats fit into the slow threshold ..."""
-
-SHORTEST_BEAT = 0.02
-"""... but they are no fewer seconds apart ..."""
-
-LONGEST_BEAT = 1.0
-"""... and no more."""
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import FOREVER, Blockage, Worker
 
 READ_AFTER = 0.1
 """Seconds between the request for the stacks and the look whether they are there, and between
@@ -38,11 +31,6 @@ PATIENCE = 1.0
 
 PAUSE = 1.0
 """Seconds, at least, between two requests to the same worker for its stacks."""
-
-
-def beat_every(threshold: float) -> float:
-    """Seconds between the heartbeats of a worker whose loop is watched."""
-    return min(max(threshold / BEATS, SHORTEST_BEAT), LONGEST_BEAT)
 
 
 class Blockages(Deeds):

@@ -11,15 +11,9 @@ from forkserve.supervisor.backoff import Backoff
 from forkserve.supervisor.blockages import Blockages
 from forkserve.supervisor.deeds import LATE
 from forkserve.supervisor.events import Event
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.reconcile import Birth, plan
-from forkserve.supervisor.state import (
-    FOREVER,
-    Phase,
-    Policy,
-    Stage,
-    Template,
-    Worker,
-)
+from forkserve.supervisor.state import FOREVER, Policy, Stage, Template, Worker
 from forkserve.supervisor.switchboards import Switchboards
 from forkserve.supervisor.upgrades import Upgrades
 from forkserve.supervisor.verdicts import Verdicts

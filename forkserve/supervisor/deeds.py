@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from forkserve.supervisor import actions as do
 from forkserve.supervisor.actions import Action, Departure
 from forkserve.supervisor.backoff import Backoff
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.state import (
-    Phase,
     Policy,
     Process,
     State,

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from forkserve.supervisor.failures import BootFailure
 
 if TYPE_CHECKING:
     from forkserve.supervisor.state import Policy
@@ -163,24 +164,6 @@ class WorkerReady(Event):
     """Lifespan startup is complete and the worker accepts connections."""
 
     worker_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class BootFailure:
-    """Why a worker could not start.
-
-    ``headline`` is one sentence; ``where`` the user's own ``file:line`` or empty;
-    ``details`` the last lines of the traceback, or of the stack, or empty.
-    """
-
-    headline: str
-    where: str = ""
-    details: str = ""
-
-    def __str__(self) -> str:
-        where = f" ({self.where})" if self.where else ""
-        details = "\n" + textwrap.indent(self.details, "    ") if self.details else ""
-        return f"{self.headline}{where}{details}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forkserve.supervisor.state import Phase, Policy, Preload, State, Template, Worker
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import Policy, Preload, State, Template, Worker
 
 MOST_DISMISSED = 2
 """So many templates may be on their way out before another one is made to be replaced."""

@@ -11,7 +11,8 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.backoff import STABLE_AFTER
 from forkserve.supervisor.deeds import Deeds
-from forkserve.supervisor.state import FOREVER, Phase, Switchboard
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import FOREVER, Switchboard
 
 
 class Switchboards(Deeds):

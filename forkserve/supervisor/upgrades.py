@@ -27,8 +27,10 @@ from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.deeds import signal_name
-from forkserve.supervisor.events import BootFailure, Exit
-from forkserve.supervisor.state import Phase, Successor
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import Successor
 from forkserve.supervisor.switchboards import Switchboards
 
 _MEANING = {

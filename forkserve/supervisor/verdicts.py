@@ -13,10 +13,11 @@ from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Departure
 from forkserve.supervisor.backoff import STABLE_AFTER
 from forkserve.supervisor.deeds import signal_name
-from forkserve.supervisor.events import BootFailure, Exit
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.state import (
     FOREVER,
-    Phase,
     Policy,
     Preload,
     Process,

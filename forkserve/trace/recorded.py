@@ -6,10 +6,10 @@ import logging
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 
-from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor.actions import Action
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.events import Alarm, Event
-from forkserve.supervisor.state import State
+from forkserve.supervisor.state import Policy, State
 from forkserve.trace.lines import Step
 from forkserve.trace.recorder import Recorder
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 
 from forkserve import __version__
-from forkserve.supervisor import Supervisor
+from forkserve.supervisor.brain import Supervisor
 from forkserve.trace.lines import FORMAT, Line, Snapshot, Step, to_bytes
 
 log = logging.getLogger("forkserve")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forkserve import __version__
-from forkserve.supervisor import Phase, Supervisor
 from forkserve.supervisor.actions import Action
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.state import Process, State, Worker
 from forkserve.trace.codec import UnknownError
 from forkserve.trace.lines import CutOffError, Line, Snapshot, Step, from_bytes, recorded_by

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forkserve.supervisor import Phase
+from forkserve.supervisor.phases import Phase
 from forkserve.trace.replaying import Cast, Seen, Who
 
 LEGEND = ". starting   - spare   = ready   ~ draining   ! killed   x gone"

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 
 LAST_LINES = 12
 """How much of a traceback is shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 
 LONGEST_BODY = 2048
 """Bytes of an answer that are shown."""

@@ -11,7 +11,7 @@ from time import monotonic
 
 from forkserve.channel import Channel, Unblocked
 from forkserve.scoreboard import Row
-from forkserve.supervisor.blockages import beat_every
+from forkserve.supervisor.beats import beat_every
 
 
 class Heartbeat:

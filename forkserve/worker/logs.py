@@ -14,7 +14,7 @@ from forkserve.config.settings import Settings
 from forkserve.logs import outputs
 from forkserve.logs.files import LogFds
 from forkserve.logs.lines import TextFormatter
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from forkserve.worker.access import LOGGER as ACCESS
 from forkserve.worker.app import BootError
 

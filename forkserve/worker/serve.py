@@ -16,7 +16,7 @@ from forkserve import boot
 from forkserve.channel import BootFailed
 from forkserve.config.settings import Settings
 from forkserve.hooks.of_a_worker import WorkerHooks
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from forkserve.worker import identity, logs
 from forkserve.worker.app import BootError, explain, load_app, load_function
 from forkserve.worker.asking import BadAnswerError, ask

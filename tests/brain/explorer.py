@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from forkserve.supervisor import Phase, Policy, Supervisor
 from forkserve.supervisor import events as on
-from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER, Preload, Switchboard, Template, Worker
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import FOREVER, Policy, Preload, Switchboard, Template, Worker
 from tests.brain import story
 from tests.brain.invariants import HAND_BACK, PAUSE, Violation, Witness, settled
 from tests.brain.twins import twin_of

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from forkserve.supervisor import Phase, Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.events import Event
-from forkserve.supervisor.state import FOREVER, Preload
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import FOREVER, Policy, Preload
 
 HAND_BACK = 0.3
 """Seconds that the workers may be kept waiting in a stop for what the switchboard holds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkserve.supervisor import Phase
+from forkserve.supervisor.phases import Phase
 from tests.brain.explorer import explore, half_reloaded, newborn, serving
 
 DEPTH = 3

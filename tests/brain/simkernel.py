@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action
-from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.state import FOREVER, Policy
 from tests.brain.invariants import Witness
 from tests.brain.story import OOM_KILLED
 

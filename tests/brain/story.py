@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Note
-from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import FOREVER, Preload
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.state import FOREVER, Policy, Preload
 
 Happening = Callable[[float], Event]
 Expected = Action | type[Note]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.supervisor import Policy
 from forkserve.supervisor.actions import (
     Departure,
     GenerationAccepted,
@@ -20,6 +19,7 @@ from forkserve.supervisor.actions import (
     WorkerOverdue,
     WorkerServes,
 )
+from forkserve.supervisor.state import Policy
 from tests.brain.story import (
     Story,
     at,

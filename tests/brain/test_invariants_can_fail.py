@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from forkserve.supervisor import Phase, Supervisor, blockages, brain, reconcile
 from forkserve.supervisor import actions as do
+from forkserve.supervisor import blockages, brain, reconcile
 from forkserve.supervisor.actions import Action
 from forkserve.supervisor.backoff import Backoff
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.events import (
     Alarm,
-    BootFailure,
     Event,
     ReloadRequested,
     StacksRead,
@@ -28,6 +28,8 @@ from forkserve.supervisor.events import (
     WorkerReady,
     WorkerUnblocked,
 )
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.reconcile import Birth, Plan
 from forkserve.supervisor.state import FOREVER, Policy, Stage, State, Template, Worker
 from tests.brain import story

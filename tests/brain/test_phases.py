@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkserve.supervisor.state import TRANSITIONS
+from forkserve.supervisor.phases import TRANSITIONS
 from tests.brain.phases import observed_transitions
 
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from forkserve.supervisor import Phase, Policy
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import (
     AllReady,
@@ -31,6 +30,8 @@ from forkserve.supervisor.actions import (
     WorkerOverdue,
     WorkerServes,
 )
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import Policy
 from tests.brain.story import (
     FAILURE,
     Story,

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from forkserve.supervisor import Phase
 from forkserve.supervisor.actions import (
     AllReady,
     Departure,
@@ -32,6 +31,7 @@ from forkserve.supervisor.actions import (
     WorkerServes,
 )
 from forkserve.supervisor.backoff import FREE_ROUNDS
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.reconcile import MOST_SWITCHBOARDS
 from forkserve.supervisor.state import Preload
 from forkserve.supervisor.verdicts import HAND_BACK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.supervisor import Phase
 from forkserve.supervisor.actions import (
     AllReady,
     BackingOff,
@@ -31,6 +30,7 @@ from forkserve.supervisor.actions import (
     WorkerWorn,
 )
 from forkserve.supervisor.backoff import FREE_ROUNDS
+from forkserve.supervisor.phases import Phase
 from forkserve.supervisor.state import Preload
 from tests.brain.story import (
     Story,

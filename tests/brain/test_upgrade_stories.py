@@ -28,7 +28,7 @@ from forkserve.supervisor.actions import (
     WorkerLeaves,
     WorkerServes,
 )
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from tests.brain.story import (
     FAILURE,
     PREDECESSOR,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from forkserve.supervisor import Supervisor
 from forkserve.supervisor.backoff import Backoff
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.state import State, Successor, Switchboard, Template, Worker
 
 T = TypeVar("T")

@@ -24,7 +24,8 @@ from forkserve.supervisor.actions import (
     WorkerGone,
     WorkerLeaves,
 )
-from forkserve.supervisor.events import BootFailure, Exit
+from forkserve.supervisor.events import Exit
+from forkserve.supervisor.failures import BootFailure
 from forkserve.supervisor.state import State
 
 MIB = 1 << 20

@@ -9,9 +9,8 @@ import pytest
 
 from forkserve.master.connection import FOREVER
 from forkserve.master.orders import LAST_ACCEPTS, LOOK, Caller, Reload
-from forkserve.supervisor import Policy
 from forkserve.supervisor import actions as note
-from forkserve.supervisor.state import State
+from forkserve.supervisor.state import Policy, State
 
 
 class Told:

@@ -12,15 +12,11 @@ import pytest
 
 from forkserve.master.notify import ServiceManager
 from forkserve.master.reporter import Reporter
-from forkserve.supervisor import Policy, Supervisor
 from forkserve.supervisor.actions import Note
-from forkserve.supervisor.events import (
-    BootFailure,
-    ReloadRequested,
-    SettingsRejected,
-    WorkerBootFailed,
-)
-from forkserve.supervisor.state import FOREVER
+from forkserve.supervisor.brain import Supervisor
+from forkserve.supervisor.events import ReloadRequested, SettingsRejected, WorkerBootFailed
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.state import FOREVER, Policy
 from tests.brain.story import (
     Happening,
     alarm,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from forkserve.master.rows import Rows
 from forkserve.readings import Holder
 from forkserve.scoreboard import Scoreboard
-from forkserve.supervisor.state import Phase, State, Worker
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import State, Worker
 
 
 def test_each_row_says_how_its_worker_stands() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from forkserve.supervisor import Policy
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.state import Policy
 from forkserve.trace.recorded import Recorded
 from forkserve.trace.recorder import Recorder
 from forkserve.trace.replaying import Begins, CutOff, Happens, replay

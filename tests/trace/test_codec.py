@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserve.supervisor import Policy
 from forkserve.supervisor import actions as do
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action, Departure
-from forkserve.supervisor.events import BootFailure, Event, Exit
-from forkserve.supervisor.state import State
+from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.state import Policy, State
 from forkserve.trace.codec import FAMILIES, UnknownError, decode, encode
 from forkserve.trace.lines import Snapshot, Step, from_bytes, to_bytes
 from tests.trace.values import of_class, of_type

@@ -9,9 +9,8 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserve.supervisor import Policy
 from forkserve.supervisor import events as on
-from forkserve.supervisor.state import Preload
+from forkserve.supervisor.state import Policy, Preload
 from forkserve.trace.recorded import Recorded
 from tests.brain.simkernel import SimKernel
 from tests.brain.story import PREDECESSOR

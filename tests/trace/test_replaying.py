@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from forkserve import __version__
-from forkserve.supervisor import Policy, Supervisor, backoff, verdicts
+from forkserve.supervisor import backoff, verdicts
 from forkserve.supervisor import events as on
+from forkserve.supervisor.brain import Supervisor
 from forkserve.supervisor.events import Exit
-from forkserve.supervisor.state import Phase
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import Policy
 from forkserve.trace.replaying import UnreadableError, Who, replay
 from tests.trace.tapes import Life, Verdict, lines_of, write
 

@@ -14,11 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forkserve.config.command_line import WrongArguments
-from forkserve.supervisor import Phase, Policy, backoff
 from forkserve.supervisor import actions as do
+from forkserve.supervisor import backoff
 from forkserve.supervisor import events as on
 from forkserve.supervisor.actions import Action
-from forkserve.supervisor.events import BootFailure, Event, Exit
+from forkserve.supervisor.events import Event, Exit
+from forkserve.supervisor.failures import BootFailure
+from forkserve.supervisor.phases import Phase
+from forkserve.supervisor.state import Policy
 from forkserve.trace import command
 from forkserve.trace.codec import FAMILIES
 from forkserve.trace.replaying import Seen, Who, replay

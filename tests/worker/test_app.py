@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.supervisor.events import BootFailure
+from forkserve.supervisor.failures import BootFailure
 from forkserve.worker.app import LAST_LINES, BootError, explain, load_app
 
 Write = Callable[..., str]

@@ -13,7 +13,7 @@ import uvloop
 
 from forkserve.channel import Channel, Unblocked
 from forkserve.scoreboard import Row, Scoreboard
-from forkserve.supervisor.blockages import beat_every
+from forkserve.supervisor.beats import beat_every
 from forkserve.worker.heartbeat import Heartbeat
 
 
