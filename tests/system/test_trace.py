@@ -79,8 +79,8 @@ def test_a_life_is_recorded_and_would_be_the_same_today(start: Start, folder: Pa
         "log  reload failed: generation 3 is dropped and generation 2 keeps",
         "a stop is asked for",
         "do   leave, with exit code 0",
-        r"^template 1 g1 +\.+=+~x$",
-        r"^worker 3 g1 +\.+=+~+x$",
+        r"^template 1 g1 +\.*=+~*x$",  # a phase may be too short for a column
+        r"^worker 3 g1 +\.*=+~*x$",
     ):
         assert re.search(told, said, re.M), (told, said)
 
