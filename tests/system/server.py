@@ -259,7 +259,8 @@ class Server:
 class Load:
     """A steady load from several clients; ``failed`` holds what went wrong.
 
-    ``hesitate``: seconds, at most, between a client's connecting and its request.
+    ``hesitate``: seconds, at most, between a client's connecting and its request; ``pause``:
+    between an answer and its next request. Without a pause it takes all the processors there are.
     """
 
     def __init__(
@@ -269,6 +270,7 @@ class Load:
         keep_alive: bool = False,
         port: int | None = None,
         hesitate: float = 0.0,
+        pause: float = 0.0,
         path: str = "/",
     ) -> None:
         self.asked = 0
@@ -280,6 +282,7 @@ class Load:
         self._port = port or server.port
         self._keep_alive = keep_alive
         self._hesitate = hesitate
+        self._pause = pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
 
@@ -325,6 +328,8 @@ class Load:
                     self.failed.append(f"{response.status} {body}")
                 if not self._keep_alive:
                     connection.close()
+                if self._pause:
+                    self._stop.wait(random.uniform(0.0, self._pause))
             except (OSError, http.client.HTTPException) as exc:
                 self.failed.append(repr(exc))
                 connection.close()

@@ -227,11 +227,11 @@ def test_without_a_switchboard_it_does_not_wait_for_them_either(start: Start) ->
 
 def test_fifty_reloads_and_all_else_lose_no_request(start: Start) -> None:
     """Reloads, recycling, scaling and TERM to single workers, under steady load."""
-    server = start("-w", "3", "--max-requests", "300", "--max-requests-jitter", "100")
+    server = start("-w", "3", "--max-requests", "60", "--max-requests-jitter", "30")
     server.wait_until_ready()
     disturb = random.Random(4)
-    new = Load(server, clients=16, hesitate=0.003)
-    kept = Load(server, clients=16, keep_alive=True)
+    new = Load(server, clients=16, hesitate=0.003, pause=0.1)
+    kept = Load(server, clients=16, keep_alive=True, pause=0.1)
     with new, kept:
         for number in range(50):
             if number % 5 == 1:

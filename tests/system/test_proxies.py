@@ -29,8 +29,8 @@ def test_reloads_behind_a_proxy_lose_no_request(start: Start, folder: Path, prox
     server = start("-w", "3", "--max-requests", "500").wait_until_ready()
     with running(proxy, folder, server.port) as port:
         with (
-            Load(server, clients=8, port=port) as new,
-            Load(server, clients=8, keep_alive=True, port=port) as kept,
+            Load(server, clients=8, port=port, pause=0.05) as new,
+            Load(server, clients=8, keep_alive=True, port=port, pause=0.05) as kept,
         ):
             for _ in range(15):
                 assert server.reload() == "done"
