@@ -35,6 +35,8 @@ while [ "$1" != -- ]; do
     shift; n=$((n + 1))
 done
 shift
+umount --lazy "$behind"  # what is bound stays
+rmdir "$behind"
 cd "$here"
 exec "$@"
 """
