@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from forkserve.control.peer import ROOT
 
 PATIENCE = 5.0
 """Seconds that a master may take to say who it is."""
+
+HEIR = 2.0
+"""... when it may be the next of one that is watched: it is soon looked for again."""
 
 
 class SeveralError(Exception):
@@ -46,18 +50,35 @@ class Instance:
 
 def instances() -> list[Instance]:
     """Those of this user."""
+    paths = places.known()
     found: dict[object, Instance] = {}
-    for path in places.known():
-        if (one := _look(path)) is not None:
+    for path, one in zip(paths, _look_at(paths, PATIENCE), strict=True):
+        if one is not None:
             found.setdefault(one.pid or path, one)
     return list(found.values())
 
 
-def _look(path: str) -> Instance | None:
+def _look_at(paths: Sequence[str], patience: float) -> list[Instance | None]:
+    """Who is at each of these; at all of them at once, since some may be silent."""
+    found: list[Instance | None] = [None] * len(paths)
+
+    def look(number: int) -> None:
+        found[number] = _look(paths[number], patience)
+
+    # Daemons, so that nobody who has seen enough waits for them.
+    looks = [threading.Thread(target=look, args=(n,), daemon=True) for n in range(len(paths))]
+    for one in looks:
+        one.start()
+    for one in looks:
+        one.join()
+    return found
+
+
+def _look(path: str, patience: float) -> Instance | None:
     """None: nobody listens there, or nobody who knows the protocol."""
     pid: int | None = None
     try:
-        with Client.connect(path, PATIENCE) as client:
+        with Client.connect(path, patience) as client:
             pid = client.pid
             return Instance(path, pid, client.status())
     except (SilentError, RefusedError) as exc:
@@ -90,8 +111,8 @@ def choose(control: str | None, pid: str | None) -> Client:
 def successor_of(path: str, last: Mapping[str, Any]) -> Client | None:
     """The master that is there instead of the one which has said ``last`` at ``path``, if there
     is one yet: whoever listens there now, or has taken over from it in an upgrade."""
-    for place in (path, *places.known()):  # one by one: strangers may take long to answer
-        one = _look(place)
+    there = [path, *places.known()]
+    for place, one in zip(there, _look_at(there, HEIR), strict=True):
         if one is None or one.status is None or one.status["pid"] == last["pid"]:
             continue
         is_next = one.status["pid"] == last.get("succeeded_by")
@@ -111,9 +132,8 @@ def _by_pid(text: str) -> str:
     for path in paths:
         if _who_listens_at(path) == pid:  # without asking it, who may not answer
             return path
-    for path in paths:
-        one = _look(path)
-        # Where the kernel does not tell; and in a container a pid is another.
+    # Where the kernel does not tell; and in a container a pid is another.
+    for path, one in zip(paths, _look_at(paths, PATIENCE), strict=True):
         if one is not None and one.status is not None and one.status["pid"] == pid:
             return path
     raise ControlError(

@@ -8,10 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
+from forkserve.control import instances
 from forkserve.control.instances import successor_of
 from forkserve.control.protocol import encode
 
@@ -79,6 +81,20 @@ def test_it_has_taken_over_elsewhere(
 ) -> None:
     with answering(session / "2.sock", **status):
         assert heir(session / "1.sock", last) == ("2.sock" if is_it else None)
+
+
+def test_strangers_that_are_silent_hold_up_nothing(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "HEIR", 1.0)
+    with contextlib.ExitStack() as silent, answering(session / "9.sock", pid=2, replaced=1):
+        for number in range(2, 9):  # each of them is looked at before
+            listener = silent.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(os.fspath(session / f"{number}.sock"))
+            listener.listen()
+        began = monotonic()
+        assert heir(session / "1.sock", FIRST) == "9.sock"
+        assert monotonic() - began < 7 * 1.0  # not one after the other
 
 
 def test_whoever_is_no_master_is_nobody(session: Path) -> None:
