@@ -151,7 +151,10 @@ def test_the_deaths_of_many_are_each_told_once(hooked: Hooked, folder: Path) -> 
     server.wait_for("four ends are told", lambda: len(said(folder, "child_exit")) == 4)
     assert {int(w[3]) for w in said(folder, "child_exit")} == victims
     assert server.stop() == 0
-    assert len(said(folder, "child_exit")) == len(said(folder, "post_fork"))
+    ended = [w[3] for w in said(folder, "child_exit")]
+    assert len(ended) == len(set(ended))
+    # Whoever is told to leave at once may not come to its own hook.
+    assert set(ended) >= {w[3] for w in said(folder, "post_fork")}
 
 
 # -- raising ------------------------------------------------------------------------------
