@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +58,8 @@ def instances() -> list[Instance]:
     return list(found.values())
 
 
-def _look_at(paths: Sequence[str], patience: float) -> list[Instance | None]:
-    """Who is at each of these; at all of them at once, since some may be silent."""
+def _look_at(paths: Sequence[str], patience: float) -> Iterator[Instance | None]:
+    """Who is at each of these, in this order; all are asked at once, since some may be silent."""
     found: list[Instance | None] = [None] * len(paths)
 
     def look(number: int) -> None:
@@ -69,9 +69,9 @@ def _look_at(paths: Sequence[str], patience: float) -> list[Instance | None]:
     looks = [threading.Thread(target=look, args=(n,), daemon=True) for n in range(len(paths))]
     for one in looks:
         one.start()
-    for one in looks:
+    for number, one in enumerate(looks):
         one.join()
-    return found
+        yield found[number]
 
 
 def _look(path: str, patience: float) -> Instance | None:

@@ -2,8 +2,8 @@
 
 With a plain listening socket one wake-up accepts whatever waits, so one worker takes
 four connections and three workers sleep. The rule that prevents it: **after one
-accept take no more until that connection's first request has arrived, or a few
-milliseconds have passed.** A handler that blocks its event loop then blocks it while
+accept take no more until that connection's first request has arrived, or its client
+has been silent for a few milliseconds.** A handler that blocks its event loop then blocks it while
 the gate is shut or the loop does not turn, and the next connection goes to a worker
 that is free.
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -49,6 +49,17 @@ def answering(path: Path, **status: Any) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def silent(session: Path, numbers: Iterable[int]) -> Iterator[None]:
+    """Strangers who say nothing."""
+    with contextlib.ExitStack() as listening:
+        for number in numbers:
+            listener = listening.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(os.fspath(session / f"{number}.sock"))
+            listener.listen()
+        yield
+
+
 def heir(path: Path, last: dict[str, Any]) -> str | None:
     """The name of its socket."""
     if (found := successor_of(os.fspath(path), last)) is None:
@@ -87,14 +98,20 @@ def test_strangers_that_are_silent_hold_up_nothing(
     session: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instances, "HEIR", 1.0)
-    with contextlib.ExitStack() as silent, answering(session / "9.sock", pid=2, replaced=1):
-        for number in range(2, 9):  # each of them is looked at before
-            listener = silent.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(os.fspath(session / f"{number}.sock"))
-            listener.listen()
+    with silent(session, range(2, 9)), answering(session / "9.sock", pid=2, replaced=1):
         began = monotonic()
         assert heir(session / "1.sock", FIRST) == "9.sock"
         assert monotonic() - began < 7 * 1.0  # not one after the other
+
+
+def test_whoever_listens_in_its_place_is_found_without_them(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "HEIR", 20.0)
+    with silent(session, range(2, 4)), answering(session / "1.sock", pid=4):
+        began = monotonic()
+        assert heir(session / "1.sock", FIRST) == "1.sock"
+        assert monotonic() - began < 20.0
 
 
 def test_whoever_is_no_master_is_nobody(session: Path) -> None:
